@@ -1,0 +1,47 @@
+"""Executable: a Plan that can be called."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from graphnn.ops.op import Array
+from graphnn.plan.plan import Plan
+
+
+@dataclass(frozen=True, eq=False)
+class Executable(ABC):
+    """One call runs the plan."""
+
+    plan: Plan
+
+    @abstractmethod
+    def __call__(self, arrays: Sequence[Array]) -> list[Array]:
+        """Run once.
+
+        Args:
+            arrays: one per `plan.inputs`, contiguous, of its spec. Parameters and states that the plan updates are
+                changed in place.
+
+        Returns:
+            The outputs, as arrays that the caller owns.
+        """
+
+
+class Backend(ABC):
+    """Turns Plans into Executables, and moves arrays."""
+
+    name: str
+
+    @abstractmethod
+    def compile(self, plan: Plan) -> Executable:
+        """An Executable of `plan`."""
+
+    @abstractmethod
+    def to_device(self, array: Array) -> Array:
+        """A copy in the backend's memory."""
+
+    @abstractmethod
+    def to_host(self, array: Array) -> Array:
+        """A NumPy copy."""

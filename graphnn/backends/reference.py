@@ -1,0 +1,140 @@
+"""The reference backend: every op by its own `reference`, on NumPy or CuPy, in the plan's arena."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from graphnn.backends.executable import Backend, Executable
+from graphnn.errors import BackendError
+from graphnn.ops.op import Array, ArrayModule
+from graphnn.plan.plan import ALIGNMENT, Buffer, Plan, Step
+
+
+class ReferenceBackend(Backend):
+    """Slow but right; what other backends are compared with.
+
+    Args:
+        xp: numpy or cupy.
+    """
+
+    def __init__(self, xp: ArrayModule = np):
+        self.xp = xp
+        self.name = f"reference ({xp.__name__})"
+
+    def compile(self, plan: Plan) -> Executable:
+        """Views into an arena for every buffer; nothing is allocated before the first run."""
+        return ReferenceExecutable(plan, self.xp)
+
+    def to_device(self, array: Array) -> Array:
+        """A contiguous copy."""
+        return self.xp.array(array, order="C", copy=True)
+
+    def to_host(self, array: Array) -> np.ndarray:
+        """A NumPy copy."""
+        return array.copy() if isinstance(array, np.ndarray) else array.get()
+
+
+@dataclass(frozen=True, eq=False)
+class ReferenceExecutable(Executable):
+    """Runs the steps one by one. The arena belongs to one run at a time; threads take turns."""
+
+    xp: Any
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _memory: list[list[Array | None]] = field(default_factory=list)  # the views into the arena, once there is one
+
+    def __call__(self, arrays: Sequence[Array]) -> list[Array]:
+        """See Executable."""
+        with self._lock:
+            memory = self._bind(arrays)
+            with np.errstate(all="ignore"):  # infinities and NaN are values here, looked for where a user asks
+                for step in self.plan.steps:
+                    _run(self.xp, step, memory)
+            for old, new in self.plan.updates:
+                if old != new and memory[old] is not memory[new]:
+                    memory[old][...] = memory[new]
+            return [memory[number] for number in self.plan.outputs]
+
+    def _bind(self, arrays: Sequence[Array]) -> list[Array]:
+        """An array for every buffer: the caller's, views into the arena, and fresh ones for outputs."""
+        if not self._memory:
+            self._memory.append(_arena_views(self.xp, self.plan))
+        memory: list[Any] = list(self._memory[0])
+        memory[: len(arrays)] = arrays
+        for number, buffer in enumerate(self.plan.buffers):
+            if memory[number] is None:
+                memory[number] = _caller_owned(self.xp, buffer, memory)
+        return memory
+
+
+def _arena_views(xp: ArrayModule, plan: Plan) -> list[Array | None]:
+    """Views for buffers with an offset, None for the others."""
+    try:
+        raw = xp.empty(plan.arena_bytes + ALIGNMENT, "uint8")
+    except MemoryError as error:
+        needed = f"{plan.arena_bytes / 2**20:.1f} MiB"
+        raise BackendError("the plan needs more memory than there is", expected=needed, fix="a smaller batch") from error
+    address = raw.ctypes.data if isinstance(raw, np.ndarray) else raw.data.ptr
+    arena = raw[-address % ALIGNMENT :]
+    return [None if b.offset is None else _view(arena, b) for b in plan.buffers]
+
+
+def _view(arena: Array, buffer: Buffer) -> Array:
+    offset = buffer.offset or 0
+    return arena[offset : offset + buffer.spec.nbytes].view(buffer.spec.dtype).reshape(buffer.spec.shape)
+
+
+def _caller_owned(xp: ArrayModule, buffer: Buffer, memory: Sequence[Array]) -> Array:
+    if buffer.shares is not None:
+        return memory[buffer.shares].reshape(buffer.spec.shape)
+    return xp.empty(buffer.spec.shape, buffer.spec.dtype)
+
+
+def _run(xp: ArrayModule, step: Step, memory: Sequence[Array]) -> None:
+    inputs = [memory[number] for number in step.inputs]
+    outputs = [memory[number] for number in step.outputs]
+    if step.op.ufunc:
+        getattr(xp, step.op.ufunc)(*inputs, out=outputs[0])
+        return
+    if step.op.is_view and _same_memory(inputs[0], outputs[0]):
+        return
+    results = step.op.reference(xp, *inputs)
+    for target, result in zip(outputs, results if isinstance(results, tuple) else (results,), strict=True):
+        target[...] = result
+
+
+def _same_memory(a: Array, b: Array) -> bool:
+    if isinstance(a, np.ndarray):
+        return a.ctypes.data == b.ctypes.data
+    return a.data.ptr == b.data.ptr
+
+
+def array_module(device: str) -> ArrayModule:
+    """numpy for "cpu" and "reference", cupy for "cuda".
+
+    Raises:
+        BackendError: CuPy or a GPU is missing; says what to install.
+    """
+    if device in ("cpu", "reference"):
+        return np
+    if device != "cuda":
+        raise BackendError("unknown device", expected='"cpu", "cuda" or "reference"', got=repr(device))
+    try:
+        import cupy
+    except ImportError as error:
+        raise BackendError(
+            'device="cuda" needs CuPy', got=str(error), fix='pip install "graphnn[cuda13]" (or [cuda12]), or device="cpu"'
+        ) from error
+    try:
+        count = cupy.cuda.runtime.getDeviceCount()
+    except cupy.cuda.runtime.CUDARuntimeError as error:
+        raise BackendError('device="cuda" finds no usable GPU', got=str(error), fix='check the driver, or device="cpu"') from error
+    if not count:
+        raise BackendError('device="cuda" finds no GPU', expected="at least one", got=count, fix='device="cpu"')
+    return cupy
+
+

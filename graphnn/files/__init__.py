@@ -1,0 +1,1 @@
+"""Graphs and arrays as files; loading never runs what a file holds."""

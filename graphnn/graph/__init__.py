@@ -1,0 +1,1 @@
+"""Graphs of layers: declared, checked, ordered, cut and lowered."""

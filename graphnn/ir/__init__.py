@@ -1,0 +1,1 @@
+"""Data of a lowered network and its checks; knows no op."""

@@ -1,0 +1,133 @@
+"""Layers that join tensors elementwise: Add, Multiply and what operators on symbolic tensors stand for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import reduce
+from operator import add, mul
+from typing import final
+
+from graphnn.errors import ShapeError
+from graphnn.graph.layer import Layer
+from graphnn.graph.scope import Scope
+from graphnn.layers.activation import Activation, apply_activation
+from graphnn.ops.op import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Join(Layer):
+    """One tensor from several of equal shape; no broadcasting, so that a wrong channel count cannot pass."""
+
+    category = "join"
+    act_fn: Activation | str | None = None
+
+    def check(self, inputs: tuple[Tensor, ...]) -> None:
+        """Raise ShapeError unless all shapes are equal."""
+        if len({tensor.shape for tensor in inputs}) > 1:
+            got = " and ".join(str(tensor.spec) for tensor in inputs)
+            raise ShapeError(f"{self.kind} needs inputs of equal shape", expected=str(inputs[0].spec), got=got)
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Add(Join):
+    """y = act_fn(x1 + x2 + ...), all of one shape."""
+
+    def lower(self, scope: Scope, *inputs: Tensor) -> Tensor:
+        """Elementwise sum."""
+        self.check(inputs)
+        return apply_activation(self.act_fn, scope, reduce(add, inputs))
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Multiply(Join):
+    """y = act_fn(x1 * x2 * ...), all of one shape."""
+
+    def lower(self, scope: Scope, *inputs: Tensor) -> Tensor:
+        """Elementwise product."""
+        self.check(inputs)
+        return apply_activation(self.act_fn, scope, reduce(mul, inputs))
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Subtract(Join):
+    """y = x1 - x2, of one shape."""
+
+    def lower(self, scope: Scope, x1: Tensor, x2: Tensor) -> Tensor:
+        """Elementwise difference."""
+        self.check((x1, x2))
+        return apply_activation(self.act_fn, scope, x1 - x2)
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Divide(Join):
+    """y = x1 / x2, of one shape."""
+
+    def lower(self, scope: Scope, x1: Tensor, x2: Tensor) -> Tensor:
+        """Elementwise quotient."""
+        self.check((x1, x2))
+        return apply_activation(self.act_fn, scope, x1 / x2)
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class MatMul(Layer):
+    """y[..., i, j] = sum over k of x1[..., i, k] * x2[..., k, j]."""
+
+    category = "join"
+
+    def lower(self, scope: Scope, x1: Tensor, x2: Tensor) -> Tensor:
+        """Batched matrix product."""
+        return x1 @ x2
+
+
+@dataclass(frozen=True, eq=False)
+class Scalar(Layer):
+    """A tensor and a number; `reverse` puts the number first."""
+
+    category = "join"
+    number: float
+    reverse: bool = False
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class ScalarAdd(Scalar):
+    """y = x + number."""
+
+    def lower(self, scope: Scope, x: Tensor) -> Tensor:
+        """Elementwise sum."""
+        return x + self.number
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class ScalarSubtract(Scalar):
+    """y = x - number, or number - x."""
+
+    def lower(self, scope: Scope, x: Tensor) -> Tensor:
+        """Elementwise difference."""
+        return self.number - x if self.reverse else x - self.number
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class ScalarMultiply(Scalar):
+    """y = x * number."""
+
+    def lower(self, scope: Scope, x: Tensor) -> Tensor:
+        """Elementwise product."""
+        return x * self.number
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class ScalarDivide(Scalar):
+    """y = x / number, or number / x."""
+
+    def lower(self, scope: Scope, x: Tensor) -> Tensor:
+        """Elementwise quotient."""
+        return self.number / x if self.reverse else x / self.number

@@ -1,0 +1,44 @@
+"""run_passes: the rewriting of a Program, verified after each step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from graphnn.errors import PassError
+from graphnn.ir.program import Program
+from graphnn.ir.verify import verify
+from graphnn.passes.dead import remove_dead
+from graphnn.passes.merge import merge_common
+from graphnn.passes.simplify import simplify
+
+Pass = Callable[[Program], Program]
+STANDARD_PASSES: tuple[Pass, ...] = (remove_dead, simplify, merge_common, remove_dead)
+
+
+def run_passes(
+    program: Program,
+    passes: Sequence[Pass] = STANDARD_PASSES,
+    on_pass: Callable[[str, Program], None] = lambda name, program: None,
+) -> Program:
+    """The program after all passes, in order.
+
+    Args:
+        program: stays as it is.
+        passes: Program -> Program functions.
+        on_pass: called with the name of each pass and its result; for looking on.
+
+    Raises:
+        PassError: a pass broke an invariant; names it and the passes that ran before.
+    """
+    verify(program)
+    done: list[str] = []
+    for rewrite in passes:
+        program = rewrite(program)
+        try:
+            verify(program)
+        except PassError as error:
+            before = ", ".join(done) or "none"
+            raise PassError(f"{error.message}\n  after pass {rewrite.__name__} (before it: {before})", where=error.where) from error
+        done.append(rewrite.__name__)
+        on_pass(rewrite.__name__, program)
+    return program

@@ -1,0 +1,1 @@
+"""Pictures of graphs and of training: SVG, HTML and DOT, the same bytes everywhere."""

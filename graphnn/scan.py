@@ -1,0 +1,271 @@
+"""scan: a loop over the leading axis of sequences as one op, and its gradient (a scan the other way round).
+
+It stands above autodiff because its gradient rule differentiates the loop's body.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import ClassVar, final
+
+from graphnn.autodiff import append_gradients
+from graphnn.errors import GraphError, ShapeError
+from graphnn.ir.builder import ProgramBuilder
+from graphnn.ir.dimension import Size
+from graphnn.ir.program import Instruction, Program, Value
+from graphnn.ir.tensor_spec import TensorSpec
+from graphnn.ops.creation import Fill
+from graphnn.ops.evaluate import evaluate
+from graphnn.ops.op import Array, ArrayModule, Op, Tensor, emit
+
+Tensors = tuple[Tensor, ...]
+
+
+@final
+@dataclass(frozen=True)
+class Scan(Op):
+    """for t in 0..length-1 (or back): carries, outputs[t] = body(carries, sequences[t], constants).
+
+    Inputs: the first carries, sequences (length, ...), constants. Outputs: the last carries, the stacked step outputs
+    (length, ...), and, with `keep_carries`, the carries before each step, stacked. The kept carries let the gradient
+    recompute one step at a time instead of storing every value of the body.
+    """
+
+    name: ClassVar[str] = "scan"
+    body: Program = field(repr=False)
+    n_carries: int
+    n_sequences: int
+    length: Size
+    reverse: bool = False
+    keep_carries: bool = True
+
+    def infer(self, *specs: TensorSpec) -> tuple[TensorSpec, ...]:
+        """Carries keep their spec; sequences share the length."""
+        carries, sequences, constants = self.split(specs)
+        self._check_lengths(sequences)
+        slices = tuple(TensorSpec(spec.shape[1:], spec.dtype) for spec in sequences)
+        wanted = tuple(value.spec for value in self.body.inputs)
+        if (*carries, *slices, *constants) != wanted:
+            got = _texts((*carries, *slices, *constants))
+            raise ShapeError("inputs of a scan do not fit its body", expected=_texts(wanted), got=got)
+        results = tuple(value.spec for value in self.body.outputs)
+        if results[: self.n_carries] != carries:
+            got = _texts(results[: self.n_carries])
+            raise ShapeError("a scan changes the spec of a carry", expected=_texts(carries), got=got)
+        kept = carries if self.keep_carries else ()
+        return (*carries, *(self._stacked(spec) for spec in (*results[self.n_carries :], *kept)))
+
+    def _check_lengths(self, sequences: Sequence[TensorSpec]) -> None:
+        if any(not spec.shape for spec in sequences):
+            raise ShapeError("a sequence has no axis to loop over", expected="(length, ...)", got=_texts(sequences))
+        if any(spec.shape[0] != self.length for spec in sequences):
+            raise ShapeError("sequences of a scan differ in length", expected=self.length, got=_texts(sequences))
+
+    def _stacked(self, spec: TensorSpec) -> TensorSpec:
+        return TensorSpec((self.length, *spec.shape), spec.dtype)
+
+    def split(self, items: Sequence) -> tuple[tuple, tuple, tuple]:
+        """Inputs as (carries, sequences, constants)."""
+        first, second = self.n_carries, self.n_carries + self.n_sequences
+        return tuple(items[:first]), tuple(items[first:second]), tuple(items[second:])
+
+    def split_outputs(self, items: Sequence) -> tuple[tuple, tuple, tuple]:
+        """Outputs as (last carries, step outputs, kept carries)."""
+        first, second = self.n_carries, len(self.body.outputs)
+        return tuple(items[:first]), tuple(items[first:second]), tuple(items[second:])
+
+    def reference(self, xp: ArrayModule, *arrays: Array) -> tuple[Array, ...]:
+        """A Python loop."""
+        carries, sequences, constants = self.split(arrays)
+        _, stacked, kept = self.split_outputs(self.infer(*_specs(arrays)))
+        stacks = [xp.empty(spec.shape, spec.dtype) for spec in (*stacked, *kept)]
+        steps = range(self.length.__index__())
+        for t in reversed(steps) if self.reverse else steps:
+            values = evaluate(xp, self.body, (*carries, *(s[t] for s in sequences), *constants))
+            results = tuple(values[value] for value in self.body.outputs)
+            for stack, value in zip(stacks, results[self.n_carries :] + (carries if self.keep_carries else ()), strict=True):
+                stack[t] = value
+            carries = results[: self.n_carries]
+        return (*carries, *stacks)
+
+    def vjp(self, inputs: Tensors, outputs: Tensors, cotangents: Tensors) -> tuple[Tensor | None, ...]:
+        """A scan in the other direction over the body's gradient; cotangents of constants add up in its carries."""
+        if not self.keep_carries:
+            raise ShapeError("this scan has dropped its carries, so it has no gradient", fix="differentiate before passes")
+        return _ScanGradient(self, inputs, outputs, cotangents).run()
+
+
+def _texts(specs: Sequence[TensorSpec]) -> str:
+    return ", ".join(map(str, specs))
+
+
+def _specs(arrays: Sequence[Array]) -> tuple[TensorSpec, ...]:
+    return tuple(TensorSpec(tuple(array.shape), str(array.dtype)) for array in arrays)
+
+
+def scan(
+    body: Callable[[Tensors, Tensors, Tensors], tuple[Sequence[Tensor], Sequence[Tensor]]],
+    carries: Sequence[Tensor],
+    sequences: Sequence[Tensor] = (),
+    constants: Sequence[Tensor] = (),
+    length: Size | None = None,
+    reverse: bool = False,
+) -> tuple[Tensors, Tensors]:
+    """Loop over axis 0 of `sequences`.
+
+    Args:
+        body: (carries, slices, constants) -> (new carries, step outputs), written in Tensors. A tensor from outside that
+            it reads becomes a constant; it must stand right of a tensor of the body, as in `slice + outside`.
+        carries: state before the first step; specs stay the same.
+        sequences: (length, ...) each.
+        constants: seen whole by every step.
+        length: number of steps; read off the sequences where there are any.
+        reverse: go from the last step to the first.
+
+    Returns:
+        (carries after the last step, stacked step outputs (length, ...)).
+
+    Raises:
+        ShapeError: lengths differ, a carry changes its spec, or there is no length. GraphError: the body writes outside.
+    """
+    given = (*carries, *sequences, *constants)
+    if any(not sequence.shape for sequence in sequences):
+        got = _texts([sequence.spec for sequence in sequences])
+        raise ShapeError("a sequence has no axis to loop over", expected="(length, ...)", got=got)
+    steps = sequences[0].shape[0] if sequences else length
+    if steps is None or not given:
+        raise ShapeError("a scan without sequences needs a length, and a carry", expected="length=...", got=steps)
+    n_c, n_s = len(carries), len(sequences)
+    specs = [TensorSpec(x.shape[1:], x.dtype) if n_c <= i < n_c + n_s else x.spec for i, x in enumerate(given)]
+    outside = given[0].builder
+    written = len(outside.instructions)
+    builder = ProgramBuilder()
+    inner = tuple(Tensor(builder, builder.input(f"in_{i}", spec)) for i, spec in enumerate(specs))
+    new_carries, step_outputs = body(inner[:n_c], inner[n_c : n_c + n_s], inner[n_c + n_s :])
+    if len(new_carries) != n_c:
+        raise ShapeError("the body of a scan changes the number of carries", expected=n_c, got=len(new_carries))
+    program = builder.build([tensor.value for tensor in (*new_carries, *step_outputs)])
+    _refuse_writes(outside.instructions[written:], program)
+    program, captured = _capture(program)
+    op = Scan(program, n_c, n_s, steps, reverse)
+    last, stacked, _ = op.split_outputs(emit(op, (*given, *(Tensor(outside, value) for value in captured))))
+    return last, stacked
+
+
+def _defined(program: Program) -> set[Value]:
+    return {*program.inputs, *(value for instruction in program.instructions for value in instruction.outputs)}
+
+
+def _refuse_writes(written: Sequence[Instruction], body: Program) -> None:
+    """An operator belongs to the program of its left operand: `outside + slice` would land outside of the loop."""
+    inside = _defined(body)
+    for instruction in written:
+        if any(value in inside for value in instruction.inputs):
+            raise GraphError(
+                "the body of a scan computes outside of the loop", where=instruction.op.name,
+                expected="a tensor of the body as the first operand", got="a tensor from outside",
+                fix="exchange the operands, or list the tensor among the constants",
+            )  # fmt: skip
+
+
+def _capture(body: Program) -> tuple[Program, list[Value]]:
+    """The body with the outside values that it reads as further inputs, and these values."""
+    inside = _defined(body)
+    read = [*(value for instruction in body.instructions for value in instruction.inputs), *body.outputs]
+    captured = list(dict.fromkeys(value for value in read if value not in inside))
+    if not captured:
+        return body, []
+    builder = ProgramBuilder()
+    builder.inputs = list(body.inputs)
+    renamed = {value: builder.input(f"outside_{i}", value.spec) for i, value in enumerate(captured)}
+    for i in body.instructions:
+        inputs = tuple(renamed.get(value, value) for value in i.inputs)
+        builder.instructions.append(Instruction(i.op, inputs, i.outputs, i.origin))
+    return builder.build([renamed.get(value, value) for value in body.outputs]), captured
+
+
+class _ScanGradient:
+    """Builds the backward scan of one Scan; only floating-point inputs take part."""
+
+    def __init__(self, op: Scan, inputs: Tensors, outputs: Tensors, cotangents: Tensors):
+        self.op = op
+        self.inputs, self.outputs, self.cotangents = inputs, outputs, cotangents
+        self.carries, self.sequences, self.constants = op.split(inputs)
+        self.float_carries = _float_positions(self.carries)
+        self.float_sequences = _float_positions(self.sequences)
+        self.float_constants = _float_positions(self.constants)
+
+    def run(self) -> tuple[Tensor | None, ...]:
+        last, stacked, kept = self.op.split_outputs(self.cotangents)
+        _, _, histories = self.op.split_outputs(self.outputs)
+        self.float_steps = _float_positions(stacked)
+        start = [last[i] for i in self.float_carries]
+        start += [self.constants[i].fill(0, self.constants[i].shape) for i in self.float_constants]
+        sequences = [*histories, *self.sequences, *(stacked[i] for i in self.float_steps)]
+        sequences += [kept[i] for i in self.float_carries]
+        ends, steps = scan(self._body, start, sequences, self.constants, self.op.length, not self.op.reverse)
+        n = len(self.float_carries)
+        result: list[Tensor | None] = [None] * len(self.inputs)
+        positions = [
+            *self.float_carries,
+            *(len(self.carries) + len(self.sequences) + i for i in self.float_constants),
+            *(len(self.carries) + i for i in self.float_sequences),
+        ]
+        for position, tensor in zip(positions, [*ends[:n], *ends[n:], *steps], strict=True):
+            result[position] = tensor
+        return tuple(result)
+
+    def _body(self, carried: Tensors, slices: Tensors, constants: Tensors) -> tuple[list[Tensor], list[Tensor]]:
+        n_c, n_s, n_y = len(self.carries), len(self.sequences), len(self.float_steps)
+        n_fc = len(self.float_carries)
+        state, xs = slices[:n_c], slices[n_c : n_c + n_s]
+        dy, dkept = slices[n_c + n_s : n_c + n_s + n_y], slices[n_c + n_s + n_y :]
+        builder = carried[0].builder if carried else slices[0].builder
+        given = (*state, *xs, *constants)
+        results = inline(builder, self.op.body, given)
+        seeds: dict[Value, Tensor] = {}
+        new_carries, step_outputs = results[: self.op.n_carries], results[self.op.n_carries :]
+        pairs = [(new_carries[i], carried[k]) for k, i in enumerate(self.float_carries)]
+        pairs += [(step_outputs[i], dy[k]) for k, i in enumerate(self.float_steps)]
+        for target, seed in pairs:
+            seeds[target.value] = seeds[target.value] + seed if target.value in seeds else seed
+        found = append_gradients(builder, seeds, [tensor.value for tensor in given])
+
+        def gradient(tensor: Tensor) -> Tensor:
+            return found[tensor.value] if tensor.value in found else tensor.fill(0, tensor.shape)
+
+        dcarries = [gradient(state[i]) + dkept[k] for k, i in enumerate(self.float_carries)]
+        sums = [carried[n_fc + k] + gradient(constants[i]) for k, i in enumerate(self.float_constants)]
+        return [*dcarries, *sums], [gradient(xs[i]) for i in self.float_sequences]
+
+
+def _float_positions(tensors: Sequence[Tensor]) -> list[int]:
+    return [index for index, tensor in enumerate(tensors) if tensor.spec.is_float]
+
+
+def inline(builder: ProgramBuilder, program: Program, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """Append the instructions of `program` to `builder`, reading `inputs`; returns its outputs."""
+    table = dict(zip(program.inputs, (tensor.value for tensor in inputs), strict=True))
+    for instruction in program.instructions:
+        outputs = builder.emit(instruction.op, [table[value] for value in instruction.inputs])
+        table.update(zip(instruction.outputs, outputs, strict=True))
+    return tuple(Tensor(builder, table[value]) for value in program.outputs)
+
+
+def drop_unused(op: Scan, used: Sequence[bool]) -> tuple[Scan, list[int]] | None:
+    """The scan without kept carries and step outputs that nobody reads, and the positions of the outputs it keeps.
+
+    None where nothing can be dropped.
+    """
+    _, stacked, kept = op.split_outputs(used)
+    keep_carries = op.keep_carries and any(kept)
+    kept_steps = [index for index, flag in enumerate(stacked) if flag]
+    if len(kept_steps) == len(stacked) and keep_carries == op.keep_carries:
+        return None
+    outputs = op.body.outputs[: op.n_carries] + tuple(op.body.outputs[op.n_carries + index] for index in kept_steps)
+    body = Program(op.body.inputs, op.body.instructions, outputs)
+    positions = [*range(op.n_carries), *(op.n_carries + index for index in kept_steps)]
+    if keep_carries:
+        positions += range(len(op.body.outputs), len(used))
+    return replace(op, body=body, keep_carries=keep_carries), positions

@@ -1,0 +1,269 @@
+"""Twins: the same network written with torch, on the same arrays, gives the same outputs, gradients and statistics.
+
+A twin is a function of the inputs and of `Arrays`, the parameters and states by path, all as float64 tensors in the
+layout of graphnn: so torch's gradients come in that layout too, and its optimizers can step on them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from graphnn.autodiff import differentiate
+from graphnn.graph.flatten import flatten
+from graphnn.graph.graph import Graph
+from graphnn.graph.layer import Input, flatten_structure
+from graphnn.graph.lower import Lowered, bind_names, lower
+from graphnn.ir.program import Kind, Program, Value
+from graphnn.ir.tensor_spec import TensorSpec
+
+TOLERANCE = 1e-9  # times max(1, the largest magnitude): float64 sums in another order
+Pads = Sequence[tuple[int, int]]
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What one run gives, by name or path.
+
+    Args:
+        outputs: the graph's outputs; the one unnamed output is called "y".
+        gradients: of inputs (by name) and parameters (by path).
+        states: new values of the states that changed.
+    """
+
+    outputs: dict[str, np.ndarray]
+    gradients: dict[str, np.ndarray]
+    states: dict[str, np.ndarray]
+
+
+class Arrays(dict):
+    """torch tensors by path; a twin puts the new values of states into `updates`."""
+
+    def __init__(self, *args: Any):
+        super().__init__(*args)
+        self.updates: dict[str, Any] = {}
+
+
+Twin = Callable[[Mapping[str, Any], Arrays], Any]
+
+
+# -- graphs and arrays -------------------------------------------------------------------------------------------------
+
+
+def graph_of(layer: Any, *arrays: np.ndarray) -> Graph:
+    """A layer or module on inputs x (or x_0, x_1...) like the arrays, all of whose axes but the last are named."""
+    names = ["x"] if len(arrays) == 1 else [f"x_{index}" for index in range(len(arrays))]
+    inputs = [symbolic(name, x) for name, x in zip(names, arrays, strict=True)]
+    return Graph(inputs, layer(*inputs))
+
+
+def symbolic(name: str, x: np.ndarray) -> Any:
+    """An Input like x; equal names of axes in several inputs mean equal sizes."""
+    axes = {3: ("batch", "time"), 4: ("batch", "rows", "cols")}.get(x.ndim, ("batch", "a", "b", "c", "d")[: x.ndim - 1])
+    return Input((*axes, x.shape[-1]), name=name, dtype="float32" if x.dtype.kind == "f" else str(x.dtype))
+
+
+def normal(*shape: int, dtype: str = "float64", seed: int = 0) -> np.ndarray:
+    """Gaussian numbers, the same in each run."""
+    return np.random.default_rng(seed).normal(size=shape).astype(dtype)
+
+
+# -- running a graph without a Model -----------------------------------------------------------------------------------
+
+
+def random_arrays(graph: Graph, inputs: Mapping[str, np.ndarray], dtype: str = "float64") -> dict[str, np.ndarray]:
+    """A random array for each parameter and state: zeros and ones would hide mistakes. Variances are positive."""
+    rng = np.random.default_rng(1)
+    lowered = lower(graph, input_specs(inputs), dtype=dtype)
+    return {path: draw(rng, path, d.spec.shape, dtype) for path, d in lowered.context.declarations.items()}
+
+
+def draw(rng: np.random.Generator, path: str, shape: Sequence[int], dtype: str) -> np.ndarray:
+    """Numbers around 0, or from 0.5 to 2 for a running variance."""
+    values = rng.uniform(0.5, 2.0, shape) if path.endswith("running_var") else 0.5 * rng.normal(size=shape)
+    return values.astype(dtype)
+
+
+def random_seeds(outputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """A random cotangent for each output."""
+    rng = np.random.default_rng(2)
+    return {name: rng.normal(size=y.shape).astype(y.dtype) for name, y in outputs.items()}
+
+
+def run(
+    graph: Graph,
+    inputs: Mapping[str, np.ndarray],
+    arrays: Mapping[str, np.ndarray],
+    *,
+    training: bool = True,
+    dtype: str = "float64",
+    frozen: Sequence[str] = (),
+    seeds: Mapping[str, np.ndarray] | None = None,
+    random: Sequence[int] = (0, 0, 0, 0),
+) -> Outcome:
+    """Outputs, gradients and new states of one run on NumPy; also checks the declared shapes against the real ones."""
+    specs = input_specs(inputs)
+    lowered = lower(graph, specs, training=training, dtype=dtype, is_frozen=lambda path: path in frozen)
+    check_declared_shapes(graph, specs, lowered)
+    wrt = [v for v in lowered.builder.inputs if v.spec.is_float and v.kind is not Kind.STATE]
+    program = lowered.builder
+    lowered.context.finish()
+    forward = program.build([tensor.value for tensor in lowered.outputs])
+    names = output_names(graph)
+    given = {**inputs, **arrays, "random": np.array(random, "uint32")}
+    outputs = dict(zip(names, evaluate(forward, given)[: len(names)], strict=True))
+    given |= {f"cotangent_{index}": (seeds or random_seeds(outputs))[name] for index, name in enumerate(names)}
+    both = differentiate(forward, wrt)
+    results = evaluate(both, given)[len(names) :]
+    states = {old.name: new for (old, _), new in zip(both.updates, results[len(wrt) :], strict=True)}
+    return Outcome(outputs, dict(zip([v.name for v in wrt], results, strict=False)), states)
+
+
+def evaluate(program: Program, given: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+    """Every result of a Program, from arrays by the names of its inputs."""
+    values: dict[Value, Any] = {value: given[value.name] for value in program.inputs}
+    for value in program.inputs:
+        assert values[value].shape == value.spec.shape, value
+        assert values[value].dtype == value.spec.dtype, value
+    for instruction in program.instructions:
+        results = instruction.op.reference(np, *(values[value] for value in instruction.inputs))
+        results = results if isinstance(results, tuple) else (results,)
+        values.update(zip(instruction.outputs, map(np.asarray, results), strict=True))
+    return [values[value] for value in program.results]
+
+
+def input_specs(inputs: Mapping[str, np.ndarray]) -> dict[str, TensorSpec]:
+    """The specs that the arrays have."""
+    return {name: TensorSpec(x.shape, str(x.dtype)) for name, x in inputs.items()}
+
+
+def output_names(graph: Graph) -> tuple[str, ...]:
+    """Names of the outputs; "y" for the one that has none."""
+    return graph.output_names or ("y",)
+
+
+def check_declared_shapes(graph: Graph, specs: Mapping[str, TensorSpec], lowered: Lowered) -> None:
+    """Every leaf's declared shape, with the names replaced by sizes, is the shape it really has."""
+    sizes = bind_names(graph, specs)
+    for leaf in flatten(graph).leaves:
+        declared = [spec.bind(sizes).shape for spec in leaf.specs]
+        assert declared == [tensor.shape for tensor in lowered.nodes[leaf.path]], leaf.path
+
+
+# -- comparing with torch ----------------------------------------------------------------------------------------------
+
+
+def compare(
+    graph: Graph,
+    twin: Twin,
+    inputs: Mapping[str, np.ndarray],
+    *,
+    training: bool = True,
+    tolerance: float = TOLERANCE,
+) -> None:
+    """Outputs, all gradients and the new states of `graph` and `twin` agree, on random parameters."""
+    arrays = random_arrays(graph, inputs)
+    ours = run(graph, inputs, arrays, training=training)
+    theirs = run_twin(twin, inputs, arrays, random_seeds(ours.outputs))
+    assert_close(ours.outputs, theirs.outputs, tolerance)
+    assert_close(ours.gradients, theirs.gradients, tolerance)
+    assert_close(ours.states, theirs.states, tolerance)
+
+
+def run_twin(
+    twin: Twin, inputs: Mapping[str, np.ndarray], arrays: Mapping[str, np.ndarray], seeds: Mapping[str, np.ndarray]
+) -> Outcome:
+    """The same run with torch."""
+    import torch
+
+    leaves = {name: torch.tensor(x, requires_grad=x.dtype.kind == "f") for name, x in {**inputs, **arrays}.items()}
+    p = Arrays({name: leaves[name] for name in arrays})
+    outputs = named(twin({name: leaves[name] for name in inputs}, p))
+    torch.autograd.backward([outputs[name] for name in seeds], [torch.tensor(seed) for seed in seeds.values()])
+    wanted = {name: leaf for name, leaf in leaves.items() if leaf.requires_grad and not is_state(name)}
+    gradients = {n: torch.zeros_like(leaf) if leaf.grad is None else leaf.grad for n, leaf in wanted.items()}
+    return Outcome(*({n: t.detach().numpy() for n, t in part.items()} for part in (outputs, gradients, p.updates)))
+
+
+def named(outputs: Any) -> dict[str, Any]:
+    """Outputs by name; "y" for one that has none."""
+    values, names = flatten_structure(outputs)
+    return dict(zip(names or ("y",), values, strict=True))
+
+
+def is_state(path: str) -> bool:
+    """Whether an array is moved by runs and not by gradients."""
+    return path.rpartition("/")[2] in ("running_mean", "running_var")
+
+
+def assert_close(ours: Mapping[str, Any], theirs: Mapping[str, Any], tolerance: float = TOLERANCE) -> None:
+    """Equal names, shapes and, up to the tolerance, numbers."""
+    assert sorted(ours) == sorted(theirs)
+    for name, expected in theirs.items():
+        assert ours[name].shape == expected.shape, name
+        error = np.abs(ours[name] - expected).max(initial=0.0)
+        assert error <= tolerance * max(1.0, np.abs(expected).max(initial=0.0)), f"{name}: error {error}"
+
+
+# -- layers in torch, channels last ------------------------------------------------------------------------------------
+
+
+def conv(x: Any, w: Any, b: Any, pads: Pads, stride: Any = 1, dilation: Any = 1, groups: int = 1) -> Any:
+    """torch's convolution of x (batch, *spatial, in) with w (*kernel, in / groups, out) on explicit paddings."""
+    from torch.nn import functional
+
+    function = {3: functional.conv1d, 4: functional.conv2d}[x.ndim]
+    weight = w.movedim(-1, 0).movedim(-1, 1)
+    y = function(pad(x, pads).movedim(-1, 1), weight, b, stride=stride, dilation=dilation, groups=groups)
+    return y.movedim(1, -1)
+
+
+def deconv(
+    x: Any, w: Any, b: Any, pads: Pads, stride: Any = 1, dilation: Any = 1, extra: Any = 0, groups: int = 1
+) -> Any:
+    """torch's transposed convolution with w (*kernel, in, out / groups), then `pads` cut off."""
+    from torch.nn import functional
+
+    function = {3: functional.conv_transpose1d, 4: functional.conv_transpose2d}[x.ndim]
+    weight = w.movedim(-2, 0).movedim(-1, 1)
+    y = function(x.movedim(-1, 1), weight, b, stride=stride, dilation=dilation, groups=groups, output_padding=extra)
+    y = y.movedim(1, -1)
+    return y[(slice(None), *(slice(low, n - high) for n, (low, high) in zip(y.shape[1:], pads, strict=False)))]
+
+
+def pool(x: Any, window: Any, stride: Any, pads: Pads, mode: str) -> Any:
+    """torch's pooling on explicit paddings."""
+
+    name = f"{'max' if mode == 'max' else 'avg'}_pool{x.ndim - 2}d"
+    padded = pad(x, pads, -math.inf if mode == "max" else 0.0)
+    return getattr(F, name)(padded.movedim(-1, 1), window, stride=stride).movedim(1, -1)
+
+
+def batch_norm(
+    x: Any, p: Arrays, path: str, momentum: float = 0.9, epsilon: float = 1e-5, training: bool = True
+) -> Any:
+    """torch's batch norm. Its own running variance is the unbiased one, so the statistics are moved here."""
+    import torch
+    from torch.nn import functional
+
+    mean, var = p[f"{path}/running_mean"], p[f"{path}/running_var"]
+    if training:
+        axes = tuple(range(x.ndim - 1))
+        with torch.no_grad():
+            p.updates[f"{path}/running_mean"] = momentum * mean + (1 - momentum) * x.mean(axes)
+            p.updates[f"{path}/running_var"] = momentum * var + (1 - momentum) * x.var(axes, unbiased=False)
+    slope, intercept = p[f"{path}/scaler"], p[f"{path}/intercept"]
+    statistics = (None, None) if training else (mean.detach(), var.detach())
+    return functional.batch_norm(x.movedim(-1, 1), *statistics, slope, intercept, training, 0.0, epsilon).movedim(1, -1)
+
+
+def pad(x: Any, pads: Pads, value: float = 0.0) -> Any:
+    """x with (low, high) places around each spatial axis."""
+    from torch.nn import functional
+
+    widths = [width for low_high in reversed(pads) for width in low_high]
+    return functional.pad(x, (0, 0, *widths), value=value)
