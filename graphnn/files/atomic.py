@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
 
 @contextmanager
-def replace_file(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
+def replace_file(path: str | os.PathLike[str]) -> Generator[IO[bytes]]:
     """Open a file for writing that takes the place of `path` when the block ends well.
 
     It is written beside `path`, reaches the disk, and is renamed in one step: at every moment, also when the machine

@@ -208,6 +208,8 @@ class Decoder:
                 return self._layer(name, given, f"{where}.hyperparameters")
             case {"$initializer": str(name), "hyperparameters": given} if len(value) == 2 and _is_initializer(name):
                 return self._make(Initializer.registry[name], given, f"{where}.hyperparameters")
+            case _:
+                pass
         raise FileFormatError(
             "unknown kind of value", where=where, expected="$float, $size, $layer or $initializer with a known name",
             got=_short(value),

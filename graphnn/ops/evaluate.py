@@ -33,4 +33,4 @@ def run_instruction(xp: ArrayModule, instruction: Instruction, arrays: Sequence[
         raise TypeError(op)
     result = op.reference(xp, *arrays)
     results = result if isinstance(result, tuple) else (result,)
-    return [xp.asarray(array) for array in results]
+    return [xp.asarray(array, order="C") for array in results]  # as a plan holds them: BLAS rounds views otherwise
