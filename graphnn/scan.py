@@ -7,19 +7,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import ClassVar, final
+from functools import reduce
+from itertools import accumulate
+from operator import add
+from typing import ClassVar, TypeAlias, final
 
 from graphnn.autodiff import append_gradients
 from graphnn.errors import GraphError, ShapeError
 from graphnn.ir.builder import ProgramBuilder
-from graphnn.ir.dimension import Size
+from graphnn.ir.dimension import Shape, Size
 from graphnn.ir.program import Instruction, Program, Value
 from graphnn.ir.tensor_spec import TensorSpec
 from graphnn.ops.creation import Fill
 from graphnn.ops.evaluate import evaluate
+from graphnn.ops.linalg import MatMul, swap_last
 from graphnn.ops.op import Array, ArrayModule, Op, Tensor, emit
+from graphnn.ops.shape import Transpose
 
-Tensors = tuple[Tensor, ...]
+Tensors: TypeAlias = tuple[Tensor, ...]
+Finish: TypeAlias = Callable[[Tensors, dict[Value, Tensor]], Tensor]  # (last carries, stacks) -> a cotangent
 
 
 @final
@@ -84,7 +90,9 @@ class Scan(Op):
         for t in reversed(steps) if self.reverse else steps:
             values = evaluate(xp, self.body, (*carries, *(s[t] for s in sequences), *constants))
             results = tuple(values[value] for value in self.body.outputs)
-            for stack, value in zip(stacks, results[self.n_carries :] + (carries if self.keep_carries else ()), strict=True):
+            for stack, value in zip(
+                stacks, results[self.n_carries :] + (carries if self.keep_carries else ()), strict=True
+            ):
                 stack[t] = value
             carries = results[: self.n_carries]
         return (*carries, *stacks)
@@ -92,7 +100,9 @@ class Scan(Op):
     def vjp(self, inputs: Tensors, outputs: Tensors, cotangents: Tensors) -> tuple[Tensor | None, ...]:
         """A scan in the other direction over the body's gradient; cotangents of constants add up in its carries."""
         if not self.keep_carries:
-            raise ShapeError("this scan has dropped its carries, so it has no gradient", fix="differentiate before passes")
+            raise ShapeError(
+                "this scan has dropped its carries, so it has no gradient", fix="differentiate before passes"
+            )
         return _ScanGradient(self, inputs, outputs, cotangents).run()
 
 
@@ -115,8 +125,8 @@ def scan(
     """Loop over axis 0 of `sequences`.
 
     Args:
-        body: (carries, slices, constants) -> (new carries, step outputs), written in Tensors. A tensor from outside that
-            it reads becomes a constant; it must stand right of a tensor of the body, as in `slice + outside`.
+        body: (carries, slices, constants) -> (new carries, step outputs), written in Tensors. A tensor from outside
+            that it reads becomes a constant; it must stand right of a tensor of the body, as in `slice + outside`.
         carries: state before the first step; specs stay the same.
         sequences: (length, ...) each.
         constants: seen whole by every step.
@@ -127,7 +137,8 @@ def scan(
         (carries after the last step, stacked step outputs (length, ...)).
 
     Raises:
-        ShapeError: lengths differ, a carry changes its spec, or there is no length. GraphError: the body writes outside.
+        ShapeError: lengths differ, a carry changes its spec, or there is no length.
+        GraphError: the body writes outside.
     """
     given = (*carries, *sequences, *constants)
     if any(not sequence.shape for sequence in sequences):
@@ -186,58 +197,130 @@ def _capture(body: Program) -> tuple[Program, list[Value]]:
 
 
 class _ScanGradient:
-    """Builds the backward scan of one Scan; only floating-point inputs take part."""
+    """Builds the backward scan of one Scan; only floating-point inputs take part.
+
+    Carried are the cotangents of the carries, and a running sum for each constant. A constant that is only the right
+    side of one matrix product, as the weight of a recurrent layer, needs no sum: the sum over t of a_t^T @ b_t is one
+    product of the stacked a and b behind the loop, and in most cases both are stacked anyway.
+    """
 
     def __init__(self, op: Scan, inputs: Tensors, outputs: Tensors, cotangents: Tensors):
-        self.op = op
-        self.inputs, self.outputs, self.cotangents = inputs, outputs, cotangents
-        self.carries, self.sequences, self.constants = op.split(inputs)
-        self.float_carries = _float_positions(self.carries)
-        self.float_sequences = _float_positions(self.sequences)
-        self.float_constants = _float_positions(self.constants)
+        self.op, self.inputs = op, inputs
+        self.builder = ProgramBuilder()  # of the backward body
+        zeros = _fresh_zeros(cotangents)
+        last, stacked, kept = op.split_outputs(cotangents)
+        _, _, histories = op.split_outputs(outputs)
+        carries, sequences, constants = op.split(inputs)
+        self.float_carries = _float_positions(carries)
+        self.stepwise = [i for i in _float_positions(stacked) if stacked[i].value not in zeros]
+        self.kept = [i for i in self.float_carries if kept[i].value not in zeros]
+        given = [*histories, *sequences, *(stacked[i] for i in self.stepwise), *(kept[i] for i in self.kept)]
+        self.carried = [(self._input(last[i]), last[i]) for i in self.float_carries]  # (in the body, first value)
+        self.slices = [(self._input(x, x.shape[1:]), x) for x in given]
+        self.constants = [(self._input(x), x) for x in constants]
+        self.next_carries: list[Tensor] = []
+        self.steps: dict[Value, Tensor] = {}  # step outputs
+
+    def _input(self, like: Tensor, shape: Shape | None = None) -> Tensor:
+        spec = like.spec if shape is None else TensorSpec(shape, like.dtype)
+        return Tensor(self.builder, self.builder.input("", spec))
 
     def run(self) -> tuple[Tensor | None, ...]:
-        last, stacked, kept = self.op.split_outputs(self.cotangents)
-        _, _, histories = self.op.split_outputs(self.outputs)
-        self.float_steps = _float_positions(stacked)
-        start = [last[i] for i in self.float_carries]
-        start += [self.constants[i].fill(0, self.constants[i].shape) for i in self.float_constants]
-        sequences = [*histories, *self.sequences, *(stacked[i] for i in self.float_steps)]
-        sequences += [kept[i] for i in self.float_carries]
-        ends, steps = scan(self._body, start, sequences, self.constants, self.op.length, not self.op.reverse)
-        n = len(self.float_carries)
-        result: list[Tensor | None] = [None] * len(self.inputs)
-        positions = [
-            *self.float_carries,
-            *(len(self.carries) + len(self.sequences) + i for i in self.float_constants),
-            *(len(self.carries) + i for i in self.float_sequences),
-        ]
-        for position, tensor in zip(positions, [*ends[:n], *ends[n:], *steps], strict=True):
-            result[position] = tensor
-        return tuple(result)
+        """One cotangent per input of the scan."""
+        n_c, n_s = self.op.n_carries, self.op.n_sequences
+        state, xs = self._parts(self.slices, n_c, n_s)
+        inner = [*state, *xs, *(tensor for tensor, _ in self.constants)]
+        found = self._differentiate(inner)
+        self._step_carries(state, found)
+        results: list[Finish | None] = [None] * len(inner)
+        for k, i in enumerate(self.float_carries):
+            results[i] = lambda last, steps, k=k: last[k]
+        for i, x in enumerate(inner[n_c:], n_c):
+            if x.value in found and x.spec.is_float:
+                results[i] = self._of_slice(found[x.value]) if i < n_c + n_s else self._of_constant(found[x.value], i)
+        last, steps = self._emit()
+        return tuple(None if result is None else result(last, steps) for result in results)
 
-    def _body(self, carried: Tensors, slices: Tensors, constants: Tensors) -> tuple[list[Tensor], list[Tensor]]:
-        n_c, n_s, n_y = len(self.carries), len(self.sequences), len(self.float_steps)
-        n_fc = len(self.float_carries)
-        state, xs = slices[:n_c], slices[n_c : n_c + n_s]
-        dy, dkept = slices[n_c + n_s : n_c + n_s + n_y], slices[n_c + n_s + n_y :]
-        builder = carried[0].builder if carried else slices[0].builder
-        given = (*state, *xs, *constants)
-        results = inline(builder, self.op.body, given)
+    @staticmethod
+    def _parts(slices: Sequence[tuple[Tensor, Tensor]], *sizes: int) -> list[list[Tensor]]:
+        tensors, starts = [tensor for tensor, _ in slices], [0, *accumulate(sizes)]
+        return [tensors[start : start + size] for start, size in zip(starts, sizes, strict=False)]
+
+    def _differentiate(self, inner: Sequence[Tensor]) -> dict[Value, Tensor]:
+        """Cotangents of the values of the body, which is computed again."""
+        n_c = self.op.n_carries
+        results = inline(self.builder, self.op.body, inner)
+        _, _, dy, _ = self._parts(self.slices, n_c, self.op.n_sequences, len(self.stepwise), len(self.kept))
+        pairs = [(results[i], carried) for i, (carried, _) in zip(self.float_carries, self.carried, strict=True)]
+        pairs += [(results[n_c + i], seed) for i, seed in zip(self.stepwise, dy, strict=True)]
         seeds: dict[Value, Tensor] = {}
-        new_carries, step_outputs = results[: self.op.n_carries], results[self.op.n_carries :]
-        pairs = [(new_carries[i], carried[k]) for k, i in enumerate(self.float_carries)]
-        pairs += [(step_outputs[i], dy[k]) for k, i in enumerate(self.float_steps)]
         for target, seed in pairs:
             seeds[target.value] = seeds[target.value] + seed if target.value in seeds else seed
-        found = append_gradients(builder, seeds, [tensor.value for tensor in given])
+        return append_gradients(self.builder, seeds, [tensor.value for tensor in inner])
 
-        def gradient(tensor: Tensor) -> Tensor:
-            return found[tensor.value] if tensor.value in found else tensor.fill(0, tensor.shape)
+    def _step_carries(self, state: Sequence[Tensor], found: dict[Value, Tensor]) -> None:
+        sizes = (self.op.n_carries, self.op.n_sequences, len(self.stepwise), len(self.kept))
+        dkept = dict(zip(self.kept, self._parts(self.slices, *sizes)[3], strict=True))
+        for i in self.float_carries:
+            terms = [x for x in (found.get(state[i].value), dkept.get(i)) if x is not None]
+            self.next_carries.append(reduce(add, terms) if terms else state[i].fill(0, state[i].shape))
 
-        dcarries = [gradient(state[i]) + dkept[k] for k, i in enumerate(self.float_carries)]
-        sums = [carried[n_fc + k] + gradient(constants[i]) for k, i in enumerate(self.float_constants)]
-        return [*dcarries, *sums], [gradient(xs[i]) for i in self.float_sequences]
+    def _of_slice(self, gradient: Tensor) -> Finish:
+        self._stack(gradient)
+        return lambda last, steps: steps[gradient.value]
+
+    def _of_constant(self, gradient: Tensor, position: int) -> Finish:
+        factors = self._factors(gradient)
+        if factors is not None:
+            a, b = factors
+            self._stack(a)
+            self._stack(b)
+            return lambda last, steps: swap_last(_rows(steps[a.value])) @ _rows(steps[b.value])
+        first = self.inputs[position]
+        total = self._input(first)
+        self.carried.append((total, first.fill(0, first.shape)))
+        self.next_carries.append(total + gradient)
+        place = len(self.next_carries) - 1
+        return lambda last, steps: last[place]
+
+    def _stack(self, tensor: Tensor) -> None:
+        """Make it a step output, unless it is a slice of what is stacked already."""
+        if all(tensor.value is not known.value for known, _ in self.slices):
+            self.steps[tensor.value] = tensor
+
+    def _factors(self, gradient: Tensor) -> tuple[Tensor, Tensor] | None:
+        """a (n, k) and b (n, m) where the gradient is a^T @ b."""
+        made = {i.outputs[0]: i for i in self.builder.instructions if isinstance(i.op, MatMul | Transpose)}
+        product = made.get(gradient.value)
+        if product is None or not isinstance(product.op, MatMul):
+            return None
+        left, b = product.inputs
+        transposed = made.get(left)
+        if transposed is None or transposed.op != Transpose((1, 0)) or b.spec.rank != 2:
+            return None
+        return Tensor(self.builder, transposed.inputs[0]), Tensor(self.builder, b)
+
+    def _emit(self) -> tuple[Tensors, dict[Value, Tensor]]:
+        """Appends the scan; last carries, and stacks by the value of the body that they hold."""
+        inputs = [*self.carried, *self.slices, *self.constants]
+        outputs = tuple(tensor.value for tensor in (*self.next_carries, *self.steps.values()))
+        body = Program(tuple(tensor.value for tensor, _ in inputs), tuple(self.builder.instructions), outputs)
+        op = Scan(body, len(self.carried), len(self.slices), self.op.length, not self.op.reverse)
+        last, stacked, _ = op.split_outputs(emit(op, [outer for _, outer in inputs], self.inputs[0].builder))
+        steps = {tensor.value: outer for tensor, outer in self.slices}
+        return last, steps | dict(zip(self.steps, stacked, strict=True))
+
+
+def _rows(x: Tensor) -> Tensor:
+    """(length, n, m) as (length * n, m)."""
+    return x.reshape((x.shape[0] * x.shape[1], x.shape[2]))
+
+
+def _fresh_zeros(cotangents: Tensors) -> set[Value]:
+    """Those cotangents that autodiff has just filled with zeros, for outputs that nobody uses."""
+    recent = cotangents[0].builder.instructions[-len(cotangents) :]
+    fills = [i for i in recent if isinstance(i.op, Fill) and i.op.value == 0]
+    return {value for instruction in fills for value in instruction.outputs}
 
 
 def _float_positions(tensors: Sequence[Tensor]) -> list[int]:

@@ -23,6 +23,7 @@ from graphnn.ir.tensor_spec import TensorSpec
 
 TOLERANCE = 1e-9  # times max(1, the largest magnitude): float64 sums in another order
 Pads = Sequence[tuple[int, int]]
+Seeds = Callable[[Mapping[str, np.ndarray]], Mapping[str, np.ndarray]]  # cotangents from outputs
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,7 +103,7 @@ def run(
     training: bool = True,
     dtype: str = "float64",
     frozen: Sequence[str] = (),
-    seeds: Mapping[str, np.ndarray] | None = None,
+    seeds: Mapping[str, np.ndarray] | Seeds = random_seeds,
     random: Sequence[int] = (0, 0, 0, 0),
 ) -> Outcome:
     """Outputs, gradients and new states of one run on NumPy; also checks the declared shapes against the real ones."""
@@ -110,13 +111,13 @@ def run(
     lowered = lower(graph, specs, training=training, dtype=dtype, is_frozen=lambda path: path in frozen)
     check_declared_shapes(graph, specs, lowered)
     wrt = [v for v in lowered.builder.inputs if v.spec.is_float and v.kind is not Kind.STATE]
-    program = lowered.builder
     lowered.context.finish()
-    forward = program.build([tensor.value for tensor in lowered.outputs])
+    forward = lowered.builder.build([tensor.value for tensor in lowered.outputs])
     names = output_names(graph)
     given = {**inputs, **arrays, "random": np.array(random, "uint32")}
     outputs = dict(zip(names, evaluate(forward, given)[: len(names)], strict=True))
-    given |= {f"cotangent_{index}": (seeds or random_seeds(outputs))[name] for index, name in enumerate(names)}
+    cotangents = seeds(outputs) if callable(seeds) else seeds
+    given |= {f"cotangent_{index}": cotangents[name] for index, name in enumerate(names)}
     both = differentiate(forward, wrt)
     results = evaluate(both, given)[len(names) :]
     states = {old.name: new for (old, _), new in zip(both.updates, results[len(wrt) :], strict=True)}
@@ -174,6 +175,72 @@ def compare(
     assert_close(ours.states, theirs.states, tolerance)
 
 
+def compare_training(
+    graph: Graph,
+    twin: Twin,
+    inputs: Mapping[str, np.ndarray],
+    make_optimizer: Callable[[list[Any]], Any],
+    steps: int = 5,
+    tolerance: float = TOLERANCE,
+) -> None:
+    """Parameters and states agree after each of some steps of a torch optimizer towards a random target.
+
+    The optimizer is the same code on both sides: what differs would be a gradient, or a state that a run left behind.
+    """
+    arrays = random_arrays(graph, inputs)
+    ours, theirs = Trained(arrays, make_optimizer), Trained(arrays, make_optimizer)
+    towards = towards_targets(random_seeds(run(graph, inputs, arrays).outputs))
+    for _ in range(steps):
+        ours.step(run(graph, inputs, ours.arrays, seeds=towards))
+        outputs = run_twin(twin, inputs, theirs.arrays, {}).outputs
+        theirs.step(run_twin(twin, inputs, theirs.arrays, towards(outputs)))
+        assert_close(ours.arrays, theirs.arrays, tolerance)
+
+
+class Trained:
+    """Arrays that a torch optimizer steps on, and the states beside them."""
+
+    def __init__(self, arrays: Mapping[str, np.ndarray], make_optimizer: Callable[[list[Any]], Any]):
+        import torch
+
+        self.tensors = {path: torch.tensor(array) for path, array in arrays.items()}
+        self.optimizer = make_optimizer([tensor for path, tensor in self.tensors.items() if not is_state(path)])
+
+    @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Copies by path."""
+        return {path: tensor.numpy().copy() for path, tensor in self.tensors.items()}
+
+    def step(self, outcome: Outcome) -> None:
+        """Take the new states, and move the parameters against their gradients."""
+        import torch
+
+        for path, state in outcome.states.items():
+            self.tensors[path].copy_(torch.tensor(state))
+        for path, tensor in self.tensors.items():
+            if not is_state(path):
+                tensor.grad = torch.tensor(outcome.gradients[path])
+        self.optimizer.step()
+
+
+def towards_targets(targets: Mapping[str, np.ndarray]) -> Seeds:
+    """The gradient of half the mean squared distance from the targets, as a function of the outputs."""
+    return lambda outputs: {name: (outputs[name] - target) / target.size for name, target in targets.items()}
+
+
+def descend(
+    graph: Graph, inputs: Mapping[str, np.ndarray], targets: Mapping[str, np.ndarray], rate: float, steps: int = 100
+) -> tuple[list[float], dict[str, np.ndarray]]:
+    """The loss (mean squared distance from the targets) before each step of plain gradient descent; the last arrays."""
+    arrays, losses = random_arrays(graph, inputs), []
+    for _ in range(steps):
+        outcome = run(graph, inputs, arrays, seeds=towards_targets(targets))
+        losses.append(sum(float(((outcome.outputs[name] - y) ** 2).mean()) for name, y in targets.items()))
+        arrays = {path: array - rate * outcome.gradients.get(path, 0.0) for path, array in arrays.items()}
+        arrays |= outcome.states
+    return losses, arrays
+
+
 def run_twin(
     twin: Twin, inputs: Mapping[str, np.ndarray], arrays: Mapping[str, np.ndarray], seeds: Mapping[str, np.ndarray]
 ) -> Outcome:
@@ -183,7 +250,8 @@ def run_twin(
     leaves = {name: torch.tensor(x, requires_grad=x.dtype.kind == "f") for name, x in {**inputs, **arrays}.items()}
     p = Arrays({name: leaves[name] for name in arrays})
     outputs = named(twin({name: leaves[name] for name in inputs}, p))
-    torch.autograd.backward([outputs[name] for name in seeds], [torch.tensor(seed) for seed in seeds.values()])
+    if seeds:
+        torch.autograd.backward([outputs[name] for name in seeds], [torch.tensor(seed) for seed in seeds.values()])
     wanted = {name: leaf for name, leaf in leaves.items() if leaf.requires_grad and not is_state(name)}
     gradients = {n: torch.zeros_like(leaf) if leaf.grad is None else leaf.grad for n, leaf in wanted.items()}
     return Outcome(*({n: t.detach().numpy() for n, t in part.items()} for part in (outputs, gradients, p.updates)))
@@ -237,10 +305,11 @@ def deconv(
 
 def pool(x: Any, window: Any, stride: Any, pads: Pads, mode: str) -> Any:
     """torch's pooling on explicit paddings."""
+    from torch.nn import functional
 
     name = f"{'max' if mode == 'max' else 'avg'}_pool{x.ndim - 2}d"
     padded = pad(x, pads, -math.inf if mode == "max" else 0.0)
-    return getattr(F, name)(padded.movedim(-1, 1), window, stride=stride).movedim(1, -1)
+    return getattr(functional, name)(padded.movedim(-1, 1), window, stride=stride).movedim(1, -1)
 
 
 def batch_norm(

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from ops.helpers import check_gradient, evaluate, gradient_program, trace
 
 from graphnn.errors import GraphError, ShapeError
 from graphnn.ir.builder import ProgramBuilder
@@ -14,6 +13,7 @@ from graphnn.ops.elementwise import sigmoid, tanh
 from graphnn.ops.op import Tensor
 from graphnn.passes.dead import remove_dead
 from graphnn.scan import Scan, scan
+from ops.helpers import check_gradient, evaluate, gradient_program, trace
 
 LENGTHS = (0, 1, 5)
 
@@ -26,7 +26,11 @@ def state_space(carries, slices, constants):
 
 
 def recurrence(reverse=False):
-    return lambda h, n, x, u, scale: [*sum(map(list, scan(state_space, (h, n), (x,), (u, scale), reverse=reverse)), [])]
+    def outputs(h, n, x, u, scale):
+        last, steps = scan(state_space, (h, n), (x,), (u, scale), reverse=reverse)
+        return (*last, *steps)
+
+    return outputs
 
 
 def arrays(length, seed=0):
@@ -65,7 +69,7 @@ def test_value_is_that_of_a_loop(length, reverse):
 @pytest.mark.parametrize("length", LENGTHS)
 def test_first_and_second_gradients_agree_with_differences(length, reverse):
     given = arrays(length)
-    program = trace(lambda *x: tuple(recurrence(reverse)(*x)), given)
+    program = trace(lambda *x: recurrence(reverse)(*x), given)
     assert len(program.outputs) == 3
     check_gradient(program, given)
     rng = np.random.default_rng(1)
@@ -82,9 +86,11 @@ def unrolled(h, x, u):
 
 @pytest.mark.parametrize("length", [1, 5])
 def test_gradients_are_those_of_the_unrolled_loop(length):
-    h, _, x, u, scale = arrays(length)
+    h, _, x, u, _ = arrays(length)
     dy = np.random.default_rng(1).normal(size=h.shape)
-    looped = trace(lambda h, x, u: scan(lambda c, s, k: ([tanh(s[0] + c[0] @ k[0])], []), [h], [x], [u])[0][0], [h, x, u])
+    looped = trace(
+        lambda h, x, u: scan(lambda c, s, k: ([tanh(s[0] + c[0] @ k[0])], []), [h], [x], [u])[0][0], [h, x, u]
+    )
     flat = trace(unrolled, [h, x, u])
     pairs = zip(*(evaluate(gradient_program(p), [h, x, u, dy]) for p in (looped, flat)), strict=True)
     for actual, wanted in pairs:
@@ -93,7 +99,7 @@ def test_gradients_are_those_of_the_unrolled_loop(length):
 
 @pytest.mark.parametrize("length", LENGTHS)
 def test_without_sequences_the_length_is_given(length):
-    """x -> sin-free fixed point iteration: carries only, no step outputs, no constants."""
+    """Carries only, no step outputs, no constants."""
     x = np.array([0.3, -0.2])
     program = trace(lambda x: scan(lambda c, s, k: ([tanh(c[0] * 1.5)], []), [x], length=length)[0][0], [x])
     wanted = x
@@ -131,7 +137,9 @@ def test_integer_sequences_and_constants_get_no_gradient():
     x, n, k = np.random.default_rng(0).normal(size=(4, 2)), np.arange(4), np.array(3)
 
     def weighted(x, n, k):
-        return scan(lambda c, s, k: ([c[0] + s[0] * (s[1] * k[0]).cast("float64")], []), [x.fill(0, (2,))], [x, n], [k])[0]
+        return scan(
+            lambda c, s, k: ([c[0] + s[0] * (s[1] * k[0]).cast("float64")], []), [x.fill(0, (2,))], [x, n], [k]
+        )[0]
 
     program = trace(weighted, [x, n, k])
     np.testing.assert_allclose(evaluate(program, [x, n, k])[0], 3 * (n @ x))
@@ -142,7 +150,9 @@ def cumulative(outer_reverse, inner_reverse):
     """A scan over rows whose body scans over columns."""
 
     def inner(row, total):
-        last, steps = scan(lambda c, s, k: ([tanh(c[0] + s[0])], [c[0] * k[0]]), [total], [row], [total], None, inner_reverse)
+        last, steps = scan(
+            lambda c, s, k: ([tanh(c[0] + s[0])], [c[0] * k[0]]), [total], [row], [total], None, inner_reverse
+        )
         return last[0], steps[0]
 
     def outer(x, start):
@@ -183,7 +193,9 @@ def scans(program: Program) -> list[Scan]:
 def test_what_nobody_reads_is_removed_and_the_rest_stays_equal(length, kept):
     program, given = program_of_recurrence(length, reverse=False), arrays(length)
     wanted = evaluate(program, given)
-    smaller = verify(remove_dead(Program(program.inputs, program.instructions, tuple(program.outputs[i] for i in kept))))
+    smaller = verify(
+        remove_dead(Program(program.inputs, program.instructions, tuple(program.outputs[i] for i in kept)))
+    )
     for actual, index in zip(evaluate(smaller, given), kept, strict=True):
         np.testing.assert_array_equal(actual, wanted[index])
     (op,) = scans(smaller)
@@ -193,7 +205,7 @@ def test_what_nobody_reads_is_removed_and_the_rest_stays_equal(length, kept):
 
 @pytest.mark.parametrize("length", LENGTHS)
 def test_removal_keeps_gradients_equal(length):
-    program, given = trace(lambda *x: tuple(recurrence(False)(*x)[:1]), arrays(length)), arrays(length)
+    program, given = trace(lambda *x: recurrence(False)(*x)[:1], arrays(length)), arrays(length)
     gradient = gradient_program(program)
     smaller = verify(remove_dead(gradient))
     given = [*given, np.random.default_rng(1).normal(size=(2, 3))]
@@ -202,7 +214,35 @@ def test_removal_keeps_gradients_equal(length):
     forward, backward = scans(smaller)
     assert (forward.keep_carries, len(forward.body.outputs)) == (True, 2)
     assert not backward.keep_carries
-    assert sum(len(op.body.instructions) for op in scans(smaller)) < sum(len(op.body.instructions) for op in scans(gradient))
+    assert sum(len(op.body.instructions) for op in scans(smaller)) < sum(
+        len(op.body.instructions) for op in scans(gradient)
+    )
+
+
+def twice(c, s, k):
+    return [tanh((s[0] + c[0] @ k[0]) @ k[0])], []
+
+
+@pytest.mark.parametrize(("step", "carries"), [(lambda c, s, k: ([tanh(s[0] + c[0] @ k[0])], []), 1), (twice, 2)])
+def test_a_weight_that_is_used_once_needs_no_running_sum(step, carries):
+    h, _, x, u, _ = arrays(5)
+    program = trace(lambda h, x, u: scan(step, [h], [x], [u])[0], [h, x, u])
+    backward = scans(remove_dead(gradient_program(program)))[1]
+    assert backward.n_carries == carries
+    check_gradient(program, [h, x, u])
+    check_gradient(gradient_program(program), [h, x, u, np.random.default_rng(1).normal(size=h.shape)])
+
+
+def test_float32_stays_float32():
+    given = [x.astype("float32") if x.dtype == "float64" else x for x in arrays(3)]
+
+    def step(c, s, k):
+        return [tanh(s[0] + c[0] @ k[0])], [c[0]]
+
+    program = trace(lambda h, x, u: scan(step, [h], [x], [u])[0], [given[0], given[2], given[3]])
+    gradient = gradient_program(program)
+    values = evaluate(gradient, [given[0], given[2], given[3], given[0]])
+    assert {x.dtype.name for x in values} == {"float32"}
 
 
 def test_a_trimmed_scan_refuses_to_be_differentiated():
@@ -225,7 +265,9 @@ def test_the_body_may_read_tensors_from_outside():
 
     def both(x, scale, w):
         outside = tanh(scale)
-        last, _ = scan(lambda c, s, k: ([tanh(c[0] @ w + s[0] * outside)], []), [x.slice(0, 0, 1)], [x.reshape((3, 1, 2))])
+        last, _ = scan(
+            lambda c, s, k: ([tanh(c[0] @ w + s[0] * outside)], []), [x.slice(0, 0, 1)], [x.reshape((3, 1, 2))]
+        )
         return last[0]
 
     program = trace(both, [x, scale, w])

@@ -54,10 +54,10 @@ class ReferenceExecutable(Executable):
             with np.errstate(all="ignore"):  # infinities and NaN are values here, looked for where a user asks
                 for step in self.plan.steps:
                     _run(self.xp, step, memory)
-            for old, new in self.plan.updates:
-                if old != new and memory[old] is not memory[new]:
-                    memory[old][...] = memory[new]
-            return [memory[number] for number in self.plan.outputs]
+            caller_owned = range(len(arrays))  # a result that is an input is copied: the caller may change it
+            results = [memory[n].copy() if n in caller_owned else memory[n] for n in self.plan.outputs]
+            _commit(self.plan, memory)
+            return results
 
     def _bind(self, arrays: Sequence[Array]) -> list[Array]:
         """An array for every buffer: the caller's, views into the arena, and fresh ones for outputs."""
@@ -69,6 +69,14 @@ class ReferenceExecutable(Executable):
             if memory[number] is None:
                 memory[number] = _caller_owned(self.xp, buffer, memory)
         return memory
+
+
+def _commit(plan: Plan, memory: Sequence[Array]) -> None:
+    """Write new values of parameters and states that were not written in place; all are read before any is written."""
+    pending = [(old, new) for old, new in plan.updates if plan.buffers[new].shares != old]
+    values = [memory[new].copy() if new < len(plan.inputs) else memory[new] for _, new in pending]
+    for (old, _), value in zip(pending, values, strict=True):
+        memory[old][...] = value
 
 
 def _arena_views(xp: ArrayModule, plan: Plan) -> list[Array | None]:

@@ -123,7 +123,9 @@ def _match(graph: Graph, node: InputNode, spec: TensorSpec, bindings: dict[str, 
             fits = fits and bindings.setdefault(str(declared), given) == given
     if not fits:
         where = f"{graph.default_name}/{node.name}"
-        raise ShapeError("the input does not fit the graph that is called", where=where, expected=node.spec, got=spec)
+        used = ", ".join(f"{name} = {bindings[name]}" for name in sorted(node.spec.names & set(bindings)))
+        expected = f"{node.spec}" + (f" where {used}" if used else "")
+        raise ShapeError("the input does not fit the graph that is called", where=where, expected=expected, got=spec)
 
 
 def _substituted(spec: TensorSpec, bindings: dict[str, Any]) -> TensorSpec:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from graphnn.graph.layer import Layer, Position
 from graphnn.graph.node import Node, Source
+from graphnn.graph.scope import ParameterDeclaration
 from graphnn.ir.tensor_spec import TensorSpec
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ class Leaf:
         owner: path that its parameters are called by: that of the first use of the layer.
         specs: output specs as declared.
         output_names: as in Node.
+        declarations: parameters and states by local path ("/W"), as declared.
         declared_at: file and line.
     """
 
@@ -34,6 +36,7 @@ class Leaf:
     owner: str
     specs: tuple[TensorSpec, ...]
     output_names: tuple[str, ...]
+    declarations: tuple[ParameterDeclaration, ...]
     declared_at: Position
 
 
@@ -97,4 +100,4 @@ def _leaf(frame: _Frame, node: Node, owners: dict[int, str]) -> Leaf:
     owner = owners.setdefault(id(node.layer), path)
     frame.sources[node.name] = tuple(Source(path, index) for index in range(len(node.specs)))
     inputs = tuple(frame.resolve(source) for source in node.inputs if source is not None)
-    return Leaf(path, node.layer, inputs, owner, node.specs, node.output_names, node.declared_at)
+    return Leaf(path, node.layer, inputs, owner, node.specs, node.output_names, node.declarations, node.declared_at)

@@ -9,8 +9,9 @@ from graphnn.errors import GraphError
 from graphnn.graph import schedule
 from graphnn.graph.assemble import Blueprint, NodeRecord, assemble, check_input_specs
 from graphnn.graph.collect import collect, name_calls
-from graphnn.graph.layer import Composite, InputNode, Layer, SymbolicTensor, arrange, flatten_structure
+from graphnn.graph.layer import Composite, InputNode, Layer, SymbolicTensor, arrange, flatten_structure, user_position
 from graphnn.graph.node import Edge, Node, Source
+from graphnn.graph.sharing import check_sharing
 from graphnn.graph.summary import Summary, summarize
 from graphnn.ir.tensor_spec import TensorSpec
 
@@ -61,6 +62,7 @@ class Graph(Composite):
             label="Graph",
             _hyperparameters={},
         )
+        check_sharing(self.nodes)
 
     def _set(self, **attributes: Any) -> None:
         for key, value in attributes.items():
@@ -133,7 +135,10 @@ class Graph(Composite):
         """
         names = [node.name for node in self.inputs]
         if len(inputs) > len(names) or set(named) - set(names[len(inputs) :]):
-            raise GraphError("unknown or repeated inputs", where=self.default_name, expected=names, got=[*named])
+            raise GraphError(
+                "unknown, repeated or too many inputs", where=self.default_name, expected=", ".join(names),
+                got=f"{len(inputs)} by position" + "".join(f", {name}=..." for name in named),
+            ).locate("", user_position())  # fmt: skip
         given = dict(zip(names, inputs, strict=False)) | named
         return super().__call__(*(given.get(name) for name in names))
 

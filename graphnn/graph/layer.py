@@ -16,7 +16,7 @@ from typing import Any, ClassVar, TypeAlias
 from graphnn.errors import GraphError, GraphnnError, OptionError
 from graphnn.graph.scope import Context, ParameterDeclaration, Scope
 from graphnn.ir.builder import ProgramBuilder
-from graphnn.ir.dimension import parse_size
+from graphnn.ir.dimension import Shape, parse_size
 from graphnn.ir.program import Kind
 from graphnn.ir.tensor_spec import TensorSpec
 from graphnn.ops.op import Tensor
@@ -72,8 +72,8 @@ class Layer(ABC):
 
 
 def snake_case(name: str) -> str:
-    """`MultiHeadedAttention` -> `multi_headed_attention`, `BatchNorm2D` -> `batch_norm2d`."""
-    return re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z0-9])(?=[A-Z][a-z])", "_", name).lower()
+    """`MultiHeadedAttention` -> `multi_headed_attention`, `BatchNorm2D` -> `batch_norm2d`, `LeakyReLU` -> `leaky_relu`."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z0-9])(?=[A-Z][a-z])", "_", name.replace("ReLU", "Relu")).lower()
 
 
 class Composite(Layer):
@@ -146,7 +146,10 @@ class SymbolicTensor:
         if isinstance(other, (int, float)):
             return Layer.registry["Scalar" + kind](other, reverse=reverse)(self)  # type: ignore[call-arg]
         if not isinstance(other, SymbolicTensor):
-            raise GraphError(f"cannot {kind.lower()} these", expected="a symbolic tensor or a number", got=repr(other))
+            raise GraphError(
+                f"cannot {kind.lower()} these", where=repr(self), expected="a symbolic tensor or a number", got=repr(other),
+                fix="give an array to Model.forward through an Input of its own",
+            ).locate("", user_position())  # fmt: skip
         return Layer.registry[kind]()(self, other)
 
     def __add__(self, other: object) -> SymbolicTensor:
@@ -177,10 +180,16 @@ class SymbolicTensor:
     __rmul__ = __mul__
 
     def __bool__(self) -> bool:
-        raise GraphError("a symbolic tensor has no truth value", got=repr(self), fix="branch on hyper-parameters only")
+        raise GraphError(
+            "a symbolic tensor has no truth value, as its numbers come later", where=repr(self), expected="a Python value",
+            got="a symbolic tensor", fix="branch on hyper-parameters or shapes; use layers to choose between numbers",
+        ).locate("", user_position())  # fmt: skip
 
     def __iter__(self) -> None:
-        raise GraphError("a symbolic tensor cannot be iterated over", got=repr(self))
+        raise GraphError(
+            "a symbolic tensor cannot be iterated over", where=repr(self), expected="one value, not several",
+            got="a loop or an assignment to several names", fix="take parts of it by a layer",
+        ).locate("", user_position())  # fmt: skip
 
 
 def Input(  # noqa: N802 - reads as the noun it makes
@@ -197,13 +206,21 @@ def Input(  # noqa: N802 - reads as the noun it makes
     Raises:
         DimensionError, DTypeError, GraphError: a bad shape, dtype or name, with what was expected.
     """
+    position = user_position()
+    try:
+        spec = TensorSpec(_sizes(shape), dtype)
+        if name is not None:
+            check_name(name)
+    except GraphnnError as error:
+        raise error.locate("an input" if name is None else f"input {name}", position)
+    node = InputNode(name or "", spec, optional, position, next(_definition_clock))
+    return SymbolicTensor(node, 0, spec)
+
+
+def _sizes(shape: object) -> Shape:
     if not isinstance(shape, (tuple, list)):
         raise OptionError("an input shape is a tuple with one entry per axis", expected='("batch", 32)', got=repr(shape))
-    sizes = tuple(parse_size(size) if isinstance(size, str) else _integer_size(size) for size in shape)
-    if name is not None:
-        check_name(name)
-    node = InputNode(name or "", TensorSpec(sizes, dtype), optional, user_position(), next(_definition_clock))
-    return SymbolicTensor(node, 0, node.spec)
+    return tuple(parse_size(size) if isinstance(size, str) else _integer_size(size) for size in shape)
 
 
 def _integer_size(size: object) -> int:
@@ -246,7 +263,10 @@ def connect(
     except GraphnnError as error:
         if not hasattr(error, "culprit"):
             error.culprit = layer  # type: ignore[attr-defined]  # a Module that holds it knows its name
-        raise error.locate(name or layer.default_name, position)
+        where = name or layer.default_name
+        if error.where and not isinstance(layer, Composite):  # such as an initializer that the layer holds
+            error.where = f"{where}, {error.where}"
+        raise error.locate(where, position)
     call = Call(layer, inputs, specs, names, declarations, inner, position, next(_definition_clock), name)
     tensors = [SymbolicTensor(call, index, spec) for index, spec in enumerate(specs)]
     if inner is not None:
@@ -267,14 +287,24 @@ def _check_inputs(layer: Layer, inputs: tuple[SymbolicTensor | None, ...]) -> No
     composite = isinstance(layer, Composite)
     for index, tensor in enumerate(inputs):
         if not isinstance(tensor, SymbolicTensor) and not (tensor is None and composite):
-            raise GraphError(
-                f"input {index} is not a symbolic tensor", expected="gnn.Input(...) or the output of a layer",
-                got=type(tensor).__name__, fix="arrays are given to Model.forward, not to layers",
-            )  # fmt: skip
+            got, fix = _describe_input(tensor)
+            expected = "gnn.Input(...) or the output of a layer"
+            raise GraphError(f"input {index} is not a symbolic tensor", expected=expected, got=got, fix=fix)
     low, high = (0, float("inf")) if composite else _arity(type(layer))
     if not low <= len(inputs) <= high:
         expected = str(low) if low == high else f"{low} or more" if high == float("inf") else f"{low} to {high}"
         raise GraphError(f"{layer.kind} got the wrong number of inputs", expected=expected, got=len(inputs))
+
+
+def _describe_input(value: object) -> tuple[str, str]:
+    """What was given in place of a symbolic tensor, and what to do about it."""
+    if isinstance(value, Layer):
+        return f"the layer {value.kind}()", f"call it on a tensor: {value.kind}(...)(x)"
+    if isinstance(value, (tuple, list, dict)):
+        return f"a {type(value).__name__} of {len(value)}", "give its tensors one by one: layer(a, b), or layer(*tensors)"
+    if value is None:
+        return "None", "only inputs of modules and graphs can be left out"
+    return type(value).__name__, "arrays are given to Model.forward, not to layers"
 
 
 @cache

@@ -8,7 +8,7 @@ from typing import Any
 
 from graphnn.errors import GraphError, GraphnnError
 from graphnn.graph.graph import Graph
-from graphnn.graph.layer import Composite, Input, Layer, SymbolicTensor
+from graphnn.graph.layer import Composite, Input, Layer, SymbolicTensor, user_position
 from graphnn.ir.tensor_spec import TensorSpec
 
 
@@ -60,7 +60,9 @@ class Module(Composite):
             bound = inspect.signature(self.forward).bind(*inputs, **named)
         except TypeError as error:
             expected = f"forward{inspect.signature(self.forward)}"
-            raise GraphError(f"wrong inputs: {error}", where=self.default_name, expected=expected) from None
+            got = f"{len(inputs)} by position" + "".join(f", {name}=..." for name in named)
+            wrong = GraphError(f"wrong inputs: {error}", where=self.default_name, expected=expected, got=got)
+            raise wrong.locate("", user_position()) from None
         bound.apply_defaults()
         return super().__call__(*bound.args)
 

@@ -33,7 +33,9 @@ class TensorSpec:
         if self.dtype not in ITEM_BYTES:
             raise DTypeError("unknown element type", expected=", ".join(DTYPES), got=repr(self.dtype))
         for size in self.shape:
-            if isinstance(size, int) and size < 0:
+            if not isinstance(size, int | Dimension | np.integer):
+                raise ShapeError("not a size", expected="an integer or a named dimension", got=repr(size))
+            if not isinstance(size, Dimension) and size < 0:
                 raise ShapeError("a size is negative", expected="0 or more", got=self)
 
     @property

@@ -52,6 +52,17 @@ class Multiply(Join):
 
 @final
 @dataclass(frozen=True, eq=False)
+class Average(Join):
+    """y = act_fn((x1 + x2 + ...) / n), all n of one shape."""
+
+    def lower(self, scope: Scope, *inputs: Tensor) -> Tensor:
+        """Elementwise mean."""
+        self.check(inputs)
+        return apply_activation(self.act_fn, scope, reduce(add, inputs) * (1.0 / len(inputs)))
+
+
+@final
+@dataclass(frozen=True, eq=False)
 class Subtract(Join):
     """y = x1 - x2, of one shape."""
 

@@ -14,7 +14,7 @@ from graphnn.initializers import Initializer, initializer
 from graphnn.ir.dimension import Shape, Size, is_known
 from graphnn.layers.arithmetic import MatMul
 from graphnn.layers.dropout import Dropout
-from graphnn.ops.elementwise import cos, exp, sin, where
+from graphnn.ops.elementwise import cos, exp, floor, sin, where
 from graphnn.ops.linalg import swap_last
 from graphnn.ops.op import Tensor
 from graphnn.ops.reduction import softmax
@@ -48,20 +48,18 @@ class AttentionWeights(Layer):
             expected = "q (batch, ..., n_q, d), k (batch, ..., n_k, d)"
             raise ShapeError("queries and keys do not fit", expected=expected, got=f"q {q.spec}, k {k.spec}")
         scores = q @ swap_last(k)
-        if self.scale:
-            scores = scores * (1.0 / math.sqrt(max(q.shape[-1], 1)) if is_known(q.shape[-1]) else 1.0)
-        for allowed in self._masks(scope, scores, mask):
-            scores = where(allowed, scores, scores.lift(-math.inf))
-        return softmax(scores, -1)
+        if self.scale and is_known(q.shape[-1]):  # at declaration d may be a name: then only the shape counts
+            scores = scores * (1.0 / math.sqrt(max(q.shape[-1], 1)))
+        allowed = self._allowed(scope, scores, mask)
+        return softmax(scores if allowed is None else where(allowed, scores, scores.lift(-math.inf)), -1)
 
-    def _masks(self, scope: Scope, scores: Tensor, mask: Tensor | None) -> list[Tensor]:
-        masks = []
-        if mask is not None:
-            masks.append(mask.reshape(self._mask_shape(scores, mask)))
-        if self.causal:
-            shape = scores.shape[-2:]
-            masks.append(scope.iota(shape, 0) >= scope.iota(shape, 1))
-        return masks
+    def _allowed(self, scope: Scope, scores: Tensor, mask: Tensor | None) -> Tensor | None:
+        """Where a query may attend to a key, broadcast to the scores; None: everywhere."""
+        given = None if mask is None else mask.reshape(self._mask_shape(scores, mask))
+        if not self.causal:
+            return given
+        past = scope.iota(scores.shape[-2:], 0) >= scope.iota(scores.shape[-2:], 1)
+        return past if given is None else past & given
 
     def _mask_shape(self, scores: Tensor, mask: Tensor) -> Shape:
         """The mask's shape with size 1 for the axes that it has not."""
@@ -70,7 +68,9 @@ class AttentionWeights(Layer):
         if mask.dtype != "bool":
             raise DTypeError("an attention mask says True or False", expected="bool", got=mask.spec, fix="True: attend")
         batch, n_q, n_k = scores.shape[0], *scores.shape[-2:]
-        sizes = {"batch_key": (batch, n_k), "query_key": (n_q, n_k), "batch_query_key": (batch, n_q, n_k)}[self.mask_axes]
+        sizes = {"batch_key": (batch, n_k), "query_key": (n_q, n_k), "batch_query_key": (batch, n_q, n_k)}[
+            self.mask_axes
+        ]
         if mask.rank != len(sizes) or any(a not in (b, 1) for a, b in zip(mask.shape, sizes, strict=True)):
             expected = f"({', '.join(map(str, sizes))}) for {self.mask_axes}"
             raise ShapeError("the mask does not fit", expected=expected, got=mask.spec)
@@ -168,7 +168,7 @@ def mask_axes_of(q: SymbolicTensor, mask: SymbolicTensor | None) -> str:
     if mask is None or len(mask.shape) != 2:
         return "batch_query_key"
     batch, n_q, first = q.shape[0], q.shape[-2], mask.shape[0]
-    if first == batch and first == n_q:
+    if first == batch and first == n_q and first != 1:
         raise ShapeError(
             "there are as many queries as examples, so a mask of rank 2 has two meanings", where="mask",
             expected=f"({batch}, 1, n_k) for padding, or (1, {n_q}, n_k)", got=mask.spec,
@@ -185,36 +185,35 @@ def check_dropout(p: float) -> None:
 @final
 @dataclass(frozen=True, eq=False)
 class PositionalEmbedding(Layer):
-    """y[b, t] = x[b, t] + P[t]; x and y (batch, time, d). Attention does not know the order of its inputs without it.
+    """y[b, t] = x[b, t] + P[t]; x and y (batch, time, d). Without it attention does not see the order of its inputs.
+
+    By default P[t, 2i] = sin(t / 10000**(2i / d)) and P[t, 2i + 1] = cos(t / 10000**(2i / d)), of any length (Vaswani
+    et al. 2017, section 3.5). With `max_length` P is a parameter (max_length, d).
 
     Args:
-        kind: "sinusoidal": P[t, 2i] = sin(t / 10000**(2i / d)), P[t, 2i + 1] = cos of the same (Vaswani et al. 2017,
-            section 3.5); no parameters, any length. "learned": P is a parameter (max_length, d).
-        max_length: longest sequence, for "learned".
+        max_length: longest sequence for which there are learned positions; None: sines and cosines.
         init: initial values of the learned P.
     """
 
     category = "layer"
-    kind_of: str = "sinusoidal"
     max_length: int | None = None
     init: Initializer | str = "glorot_uniform"
 
     def lower(self, scope: Scope, x: Tensor) -> Tensor:
         if x.rank != 3:
             raise ShapeError("positions belong to sequences", expected="(batch, time, d)", got=x.spec)
-        if self.kind_of == "sinusoidal":
-            return x + sinusoids(scope, *x.shape[1:]).cast(x.dtype)
-        if self.kind_of != "learned" or self.max_length is None:
-            expected = '"sinusoidal", or "learned" with a max_length'
-            raise OptionError("unknown positional embedding", expected=expected, got=f"{self.kind_of!r}, {self.max_length}")
-        time = x.shape[1]
+        _, time, d = x.shape
+        if self.max_length is None:
+            return x + sinusoids(scope, time, d).cast(x.dtype)
         if is_known(time) and time > self.max_length:
             raise ShapeError("the sequence is too long", expected=f"at most max_length={self.max_length}", got=x.spec)
-        table = scope.parameter("P", (self.max_length, x.shape[2]), initializer(self.init))
-        return x + table.slice(0, 0, time)
+        return x + scope.parameter("P", (self.max_length, d), initializer(self.init)).slice(0, 0, time)
 
 
 def sinusoids(scope: Scope, time: Size, d: Size) -> Tensor:
-    """P[t, 2i] = sin(t / 10000**(2i / d)), P[t, 2i + 1] = cos(same); float64, as float32 has no room for late angles."""
-    column = scope.iota((1, d), 1)
-    pair = column.cast("float64") * 0.5
+    """The sines and cosines of PositionalEmbedding (time, d), float64: float32 would blur the angles of late steps."""
+    steps, column = scope.iota((time, 1), 0, "float64"), scope.iota((1, d), 1, "float64")
+    pair = floor(column * 0.5)
+    width = d if is_known(d) else 1  # at declaration a size may be a name: then only the shape counts
+    angle = steps * exp(pair * (-2.0 * math.log(10000.0) / max(width, 1)))
+    return where(column > pair * 2.0, cos(angle), sin(angle))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias, final
 
@@ -184,9 +183,7 @@ def _deconvolve(layer: Deconv1D | Deconv2D, scope: Scope, x: Tensor, kernel: tup
     rank = len(kernel)
     strides, dilation = per_axis(layer.stride, rank, "stride"), per_axis(layer.dilation, rank, "dilation")
     padding = resolve_padding(layer.pad, kernel, dilation)
-    if (
-        layer.pad == "causal"
-    ):  # what a causal convolution adds in front of x, its transpose would cut from the front of y
+    if layer.pad == "causal":  # the plain transpose would cut the front of y, and so see later inputs
         padding = tuple((high, low) for low, high in padding)
     check_rank(layer, x, rank)
     check_groups(layer, x)
@@ -215,7 +212,7 @@ def per_axis(value: PairOption, rank: int, option: str, least: int = 1) -> tuple
     Raises:
         OptionError: it is anything else, or a number is below `least`.
     """
-    numbers = tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else (value,) * rank
+    numbers = (value,) * rank if isinstance(value, int) else tuple(value) if isinstance(value, tuple | list) else ()
     if len(numbers) != rank or any(not _is_count(number, least) for number in numbers):
         expected = f"an int of {least} or more" + (f", or {rank} of them" if rank > 1 else "")
         raise OptionError(f"`{option}` does not fit", expected=expected, got=repr(value))

@@ -109,10 +109,10 @@ class LSTM(SequenceLayer):
 @final
 @dataclass(frozen=True, eq=False)
 class GRU(SequenceLayer):
-    """y = h = (1 - gate(z)) * act(n + gate(r) * (h @ U_n + b_hidden)) + gate(z) * h, (r, z, n) = x @ W + b + (h @ U, 0).
+    """y = h = (1 - z) * n + z * h, with n = act(x @ W_n + b_n + r * (h @ U_n + b_hidden)) and gates r, z.
 
-    The columns of W, U and b are r (reset), z (keep), n (new), in this order; U_n is the last third of U. The reset gate
-    acts behind the product with U_n, as in the variant of Cho et al. 2014 that matrix libraries run fast.
+    r = gate(x @ W_r + b_r + h @ U_r), z likewise. The columns of W, U and b are r (reset), z (keep), n (new), in this
+    order. Cho et al. 2014; r acts behind the product with U_n, so that the loop has one matrix product.
 
     Args:
         n_out: size of h.
@@ -245,9 +245,7 @@ def gru_step(
 
     def step(z: Tensor, states: Tensors) -> Tensors:
         (h,) = states
-        r, keep, n = (
-            (a, b) for a, b in zip(split(z, GRU_GATES), split(h @ u, GRU_GATES), strict=True)
-        )
+        r, keep, n = ((a, b) for a, b in zip(split(z, GRU_GATES), split(h @ u, GRU_GATES), strict=True))
         r, keep = (apply_activation(gate_fn, scope, a + b) for a, b in (r, keep))
         new = apply_activation(act_fn, scope, n[0] + r * (n[1] + b_hidden))
         return (new + keep * (h - new),)

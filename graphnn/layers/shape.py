@@ -10,7 +10,7 @@ from typing import final
 from graphnn.errors import OptionError, ShapeError
 from graphnn.graph.layer import Layer
 from graphnn.graph.scope import Scope
-from graphnn.ir.dimension import Shape, Size, is_known
+from graphnn.ir.dimension import Dimension, Shape, Size
 from graphnn.ops.op import Tensor, normalize_axes
 from graphnn.ops.shape import concatenate, pad
 
@@ -149,10 +149,8 @@ def target_shape(x: Tensor, shape: Sequence[int]) -> Shape:
     Raises:
         OptionError: not such numbers. ShapeError: there is no such axis, or the elements do not divide up.
     """
-    if (
-        any(not isinstance(size, int) or isinstance(size, bool) or size < -1 for size in shape)
-        or [*shape].count(-1) > 1
-    ):
+    integers = all(isinstance(size, int) and not isinstance(size, bool) and size >= -1 for size in shape)
+    if not integers or [*shape].count(-1) > 1:
         raise OptionError("not a shape", expected="positive ints, 0 for a kept axis, at most one -1", got=repr(shape))
     if any(size == 0 and axis >= x.rank for axis, size in enumerate(shape)):
         raise ShapeError("0 keeps an axis that the input does not have", expected=f"{x.rank} axes", got=repr(shape))
@@ -165,7 +163,9 @@ def target_shape(x: Tensor, shape: Sequence[int]) -> Shape:
 
 def _rest(x: Tensor, known: Size, shape: Sequence[int]) -> Size:
     total = math.prod(x.shape, start=1)
-    if known == 0 or (is_known(total) and is_known(known) and total % known):
+    if isinstance(total, Dimension) and known != 0:
+        return total // known  # where this is not exact, the reshape itself says so
+    if not isinstance(known, int) or known == 0 or total % known:
         raise ShapeError("the elements do not divide into this shape", expected=f"{total} elements", got=repr(shape))
     return total // known
 

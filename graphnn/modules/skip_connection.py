@@ -10,7 +10,7 @@ from graphnn.errors import DimensionError, OptionError, ShapeError
 from graphnn.graph.layer import SymbolicTensor
 from graphnn.graph.module import Module
 from graphnn.initializers import Initializer
-from graphnn.ir.dimension import Size, bind, is_known
+from graphnn.ir.dimension import Dimension, Size, bind, is_known
 from graphnn.ir.tensor_spec import TensorSpec
 from graphnn.layers.activation import Activation, activation
 from graphnn.layers.arithmetic import Add
@@ -196,7 +196,7 @@ def least_padding(size: Size, target: Size, kernel: int, stride: int) -> int:
         ShapeError: there is none. DimensionError: there is none that holds for every size of a name.
     """
     low = (target - 1) * stride + kernel - size  # the quotient is right from here on, for `stride` numbers
-    if is_known(low):
+    if not isinstance(low, Dimension):
         if low + stride <= 0:
             raise ShapeError(
                 "the shortcut is larger than the main path, and padding cannot make it smaller",

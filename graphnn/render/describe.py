@@ -116,7 +116,7 @@ def attributes_of(path: str, node: Node, parameters: Parameters) -> Iterator[str
     names = node.output_names or ("output",)
     yield from (f"{name}: {spec}" for name, spec in zip(names, node.specs, strict=True))
     for declaration in node.declarations:
-        yield f"{declaration.kind.value} {declaration.path}: {declaration.spec}"
+        yield f"{declaration.kind.value} {declaration.path.removeprefix('/')}: {declaration.spec}"
     if text := str(parameters):
         yield text if parameters.all_frozen or parameters.is_later_use else f"{text} · trainable"
     if parameters.states:

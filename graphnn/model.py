@@ -1,0 +1,350 @@
+"""Model: a Graph, its parameter arrays by path, and its compiled Executables."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
+from typing import Any
+
+import numpy as np
+
+from graphnn.arrays import ArrayStore, bind_inputs, check_expressions
+from graphnn.backends.executable import Backend
+from graphnn.backends.reference import ReferenceBackend, array_module
+from graphnn.compile import ForwardBackward, Signature, compile_forward_backward
+from graphnn.errors import GraphError, OptionError, ParameterError, StateError
+from graphnn.files.npz import MatchReport, load_arrays, match, save_arrays
+from graphnn.graph.flatten import flatten
+from graphnn.graph.graph import Graph
+from graphnn.graph.scope import RANDOM_INPUT, ParameterDeclaration
+from graphnn.ir.program import Kind
+from graphnn.ir.tensor_spec import FLOATS, TensorSpec
+from graphnn.model_summary import ModelSummary, hyperparameters, summarize_model
+from graphnn.ops.op import Array
+from graphnn.ops.random import RandomStream, seed_words
+from graphnn.run import Run
+
+
+class Model:
+    """What a user holds: a graph with numbers.
+
+    Args:
+        graph: the declared network.
+        seed: of initial weights and dropout masks; the same on every device, whatever else is in the graph.
+        device: "cpu", "cuda" (CuPy) or "reference".
+        dtype: floating-point type of inputs and parameters.
+
+    Attributes:
+        parameters: trained arrays by path, in definition order.
+        states: running statistics by path.
+        gradients: what backward calls have added up since the last `cleargrads`.
+
+    Raises:
+        GraphError, OptionError, BackendError: not a graph, an unknown dtype, a missing device.
+    """
+
+    def __init__(self, graph: Graph, seed: int = 0, device: str = "cpu", dtype: str = "float32"):
+        if not isinstance(graph, Graph):
+            raise GraphError("a model is made of a Graph", expected="gnn.Graph(inputs, outputs)", got=type(graph).__name__)
+        if dtype not in FLOATS:
+            raise OptionError("unknown dtype of a model", expected=", ".join(FLOATS), got=repr(dtype))
+        self.graph = graph
+        self.seed = seed
+        self.dtype = dtype
+        self.device = device
+        self.step = 0  # training runs so far; part of the key of every random mask
+        self._flat = flatten(graph)
+        self._backend: Backend = ReferenceBackend(array_module(device))
+        self._declarations = _declarations(self._flat.leaves, dtype)
+        initial = {path: _initial(d, seed) for path, d in self._declarations.items()}
+        self.parameters = self._store(initial, Kind.PARAMETER)
+        self.states = self._store(initial, Kind.STATE)
+        self.gradients = ArrayStore({path: self._zeros(array) for path, array in self.parameters.items()})
+        self._frozen: dict[str, None] = {}
+        self._compiled: dict[object, ForwardBackward] = {}
+        self._last: Run | None = None
+
+    def _store(self, arrays: Mapping[str, np.ndarray], kind: Kind) -> ArrayStore:
+        chosen = {path: arrays[path] for path, d in self._declarations.items() if d.kind is kind}
+        return ArrayStore({path: self._backend.to_device(array) for path, array in chosen.items()})
+
+    def _zeros(self, array: Array) -> Array:
+        return self._backend.to_device(np.zeros(array.shape, array.dtype))
+
+    # -- running ------------------------------------------------------------------------------------------------------
+
+    def forward(
+        self, *inputs: Any, training: bool = False, retain: Iterable[str] | str | bool = (), keep: bool = True, **named: Any
+    ) -> Any:
+        """Run the graph.
+
+        Args:
+            inputs: arrays in the order of the graph's inputs, or by name. Floats are converted to the model's dtype.
+            training: True for batch statistics and dropout; running statistics are then updated.
+            retain: node paths (globs), or True for all, whose values `derived_variables` shall have.
+            keep: False for inference only: nothing is kept for `backward`.
+            named: arrays by input name; optional inputs may be missing.
+
+        Returns:
+            An array, or a tuple or dict of arrays: the structure that the graph was declared with.
+
+        Raises:
+            GraphError, ShapeError, DTypeError: arrays do not fit; nothing was run.
+        """
+        self._last = self.run(*inputs, training=training, retain=retain, keep=keep, **named)
+        return self._last.outputs
+
+    def run(
+        self, *inputs: Any, training: bool = False, retain: Iterable[str] | str | bool = (), keep: bool = True, **named: Any
+    ) -> Run:
+        """Like `forward`, but the state of the run is an object of its own: runs may be interleaved."""
+        arrays, signature = self.bind(inputs, named, training)
+        retained = self._match_nodes(retain)
+        program = self._program(signature, retained, keep)
+        step = self.step
+        self.step += training
+        results = program.forward(self.call_arrays(arrays, program.forward.inputs, step))
+        return Run(self, program if keep else None, arrays, results, step)
+
+    def backward(self, *gradients: Any, accumulate: bool = True, **named: Any) -> Any:
+        """Gradients of the last `forward`: given those of outputs, returns those of inputs.
+
+        Args:
+            gradients: of the outputs, by position or name; missing ones count as zero.
+            accumulate: add to `gradients` of parameters.
+            named: by output name.
+
+        Returns:
+            {input name: array}; the array alone for a graph with one unnamed output and one input.
+
+        Raises:
+            StateError: there was no forward, it kept nothing, or parameters were assigned since.
+        """
+        if self._last is None:
+            raise StateError("backward came before forward", fix="call model.forward first")
+        return self._last.backward(*gradients, accumulate=accumulate, **named)
+
+    @property
+    def derived_variables(self) -> Mapping[str, Any]:
+        """Retained values of the last forward by path and, after backward, their gradients as "dLd/<path>"."""
+        return self._last.derived_variables if self._last else {}
+
+    def bind(self, positional: tuple[Any, ...], named: Mapping[str, Any], training: bool) -> tuple[dict[str, Any], Signature]:
+        """Check a call's arrays and move them to the device; the signature says what to compile for."""
+        given, sizes = bind_inputs(self.graph, positional, named, self.dtype)
+        check_expressions(self.graph, given, sizes)
+        specs, arrays = [], {}
+        for node in self.graph.inputs:
+            spec = TensorSpec(node.spec.bind(sizes).shape, self.dtype if node.spec.is_float else node.spec.dtype)
+            array = given.get(node.name)
+            arrays[node.name] = self.to_device(np.zeros(spec.shape, spec.dtype) if array is None else array, spec.dtype)
+            specs.append((node.name, spec))
+        frozen = self.frozen_nodes()
+        return arrays, Signature(tuple(specs), training, self.dtype, frozen, self.fixed_parameters())
+
+    def to_device(self, array: Any, dtype: str) -> Any:
+        """A contiguous array of `dtype` on the model's device; not copied where it already is one."""
+        xp = array_module(self.device)
+        if xp is np and not isinstance(array, np.ndarray) and hasattr(array, "get"):
+            array = array.get()
+        return xp.asarray(array, dtype=dtype, order="C")
+
+    def call_arrays(self, arrays: Mapping[str, Any], names: Iterable[str], step: int) -> dict[str, Any]:
+        """Arrays for an Executable's inputs: given ones, parameters, states and the random key."""
+        result: dict[str, Any] = {}
+        for name in names:
+            if name in arrays:
+                result[name] = arrays[name]
+            elif name == RANDOM_INPUT:
+                result[name] = self.to_device(seed_words(self.seed, step), "uint32")
+            else:
+                result[name] = self.parameters[name] if name in self.parameters else self.states[name]
+        return result
+
+    def _program(self, signature: Signature, retain: frozenset[str], keep: bool) -> ForwardBackward:
+        key = (signature, retain, keep, self.device)
+        if key not in self._compiled:
+            self._compiled[key] = compile_forward_backward(
+                self.graph, self._flat, signature, retain, self._backend, keep
+            )  # fmt: skip
+        return self._compiled[key]
+
+    def _match_nodes(self, retain: Iterable[str] | str | bool) -> frozenset[str]:
+        paths = [leaf.path for leaf in self._flat.leaves] + list(self._flat.groups)
+        if isinstance(retain, bool):
+            return frozenset(paths if retain else ())
+        patterns = [retain] if isinstance(retain, str) else list(retain)
+        return frozenset(_match_all(patterns, paths, "node"))
+
+    # -- freezing -----------------------------------------------------------------------------------------------------
+
+    def freeze(self, *patterns: str) -> None:
+        """Keep nodes or parameters whose path matches a glob ("conv_*", "encoder", "*/b") as they are; all by default.
+
+        A frozen node keeps its weights, statistics and optimizer moments bit for bit: BatchNorm uses its running
+        statistics, Dropout drops nothing. Gradients still pass through it.
+
+        Raises:
+            ParameterError: a pattern matches nothing; nothing was frozen.
+        """
+        chosen = _match_all(patterns or ("*",), self._freezable(), "node or parameter")
+        self._frozen.update(dict.fromkeys(chosen))
+
+    def unfreeze(self, *patterns: str) -> None:
+        """Undo `freeze` for what matches; all by default."""
+        chosen = _match_all(patterns or ("*",), self._freezable(), "node or parameter")
+        for path in chosen:
+            self._frozen.pop(path, None)
+
+    def _freezable(self) -> list[str]:
+        return [*self._flat.groups, *(leaf.path for leaf in self._flat.leaves), *self._declarations]
+
+    def frozen_nodes(self) -> frozenset[str]:
+        """Paths of all leaf nodes that are frozen, themselves or through an outer node."""
+        return frozenset(leaf.path for leaf in self._flat.leaves if any(p in self._frozen for p in _ancestors(leaf.path)))
+
+    def fixed_parameters(self) -> frozenset[str]:
+        """Paths of parameters that are not trained."""
+        nodes = self.frozen_nodes()
+        owners = {path for path in self.parameters if path in self._frozen}
+        return frozenset(owners | {path for path in self.parameters if any(a in nodes for a in _ancestors(path))})
+
+    # -- parameters ---------------------------------------------------------------------------------------------------
+
+    def cleargrads(self) -> None:
+        """Set all parameter gradients to zero."""
+        for array in self.gradients.values():
+            array[...] = 0
+
+    def to_gpu(self) -> Model:
+        """Move parameters, states and gradients to the GPU; returns the model."""
+        return self._move("cuda")
+
+    def to_cpu(self) -> Model:
+        """Move parameters, states and gradients to the CPU; returns the model."""
+        return self._move("cpu")
+
+    def _move(self, device: str) -> Model:
+        target = ReferenceBackend(array_module(device))
+        stores = [
+            ArrayStore({path: target.to_device(self._backend.to_host(array)) for path, array in store.items()})
+            for store in (self.parameters, self.states, self.gradients)
+        ]
+        self.parameters, self.states, self.gradients = stores
+        self._backend, self.device, self._last = target, device, None
+        return self
+
+    @property
+    def backend(self) -> Backend:
+        """Where the model runs."""
+        return self._backend
+
+    @property
+    def flat(self) -> Any:
+        """The graph's leaves."""
+        return self._flat
+
+    def to_host(self, array: Array) -> np.ndarray:
+        """A NumPy copy of a device array."""
+        return self._backend.to_host(array)
+
+    def save_weights(self, path: str | os.PathLike[str]) -> None:
+        """Write parameters and states to an npz file, all or nothing; the model stays where it is.
+
+        "m" and "m.npz" mean the same file.
+        """
+        arrays = {**self.parameters, **self.states}
+        save_arrays(path, {name: self.to_host(array) for name, array in arrays.items()})
+
+    def load_weights(self, path: str | os.PathLike[str], strict: bool = True) -> MatchReport:
+        """Read parameters and states; nothing is assigned unless all fit.
+
+        Args:
+            path: what `save_weights` wrote.
+            strict: False assigns what fits and reports the rest.
+
+        Raises:
+            FileFormatError: the file is damaged. ParameterError: arrays are missing, unknown or of another shape.
+        """
+        found = load_arrays(path)
+        return self._assign(found, strict, where=os.fspath(path))
+
+    def _assign(self, found: Mapping[str, np.ndarray], strict: bool, where: str) -> MatchReport:
+        expected = {p: (tuple(map(int, d.spec.shape)), d.spec.dtype) for p, d in self._declarations.items()}
+        report = match(expected, found, strict=strict, where=where)
+        for name in report.matched:
+            store = self.parameters if name in self.parameters else self.states
+            store[name] = self.to_device(found[name], self.dtype)
+        return report
+
+    # -- reading ------------------------------------------------------------------------------------------------------
+
+    @property
+    def hyperparameters(self) -> dict[str, Any]:
+        """Layer, name and arguments of every node, nested as the graph is; plain data."""
+        return hyperparameters(self.graph)
+
+    def summary(self) -> ModelSummary:
+        """A printable table; `.to_dict()` is a detached JSON-able copy with all numbers, for `set_params`."""
+        return summarize_model(self)
+
+    def set_params(self, summary: Mapping[str, Any]) -> None:
+        """Take parameters and states from `summary().to_dict()`; the dict stays as it is.
+
+        Raises:
+            ParameterError: it was made by another graph, or arrays are missing or of another shape.
+        """
+        try:
+            given = {**summary["parameters"], **summary["states"]}
+        except (KeyError, TypeError):
+            got = f"keys {', '.join(map(str, summary))}" if isinstance(summary, Mapping) else type(summary).__name__
+            raise ParameterError("not a model summary", expected='a dict with "parameters" and "states"', got=got) from None
+        arrays = {name: np.asarray(value, self.dtype) for name, value in given.items()}
+        empty = {p: d.spec.shape for p, d in self._declarations.items() if 0 in d.spec.shape}
+        arrays |= {name: arrays[name].reshape(empty[name]) for name in arrays.keys() & empty.keys() if not arrays[name].size}
+        self._assign(arrays, True, where="summary")
+
+    def __repr__(self) -> str:
+        count = sum(int(np.prod(array.shape)) for array in self.parameters.values())
+        return f"Model({self.graph!r}, {count:,} parameters, device={self.device!r}, dtype={self.dtype!r})"
+
+
+def _declarations(leaves: Iterable[Any], dtype: str) -> dict[str, ParameterDeclaration]:
+    """Parameters and states of all leaves by full path; a shared layer's stand once, at its owner."""
+    result: dict[str, ParameterDeclaration] = {}
+    for leaf in leaves:
+        for d in leaf.declarations:
+            path = leaf.owner + d.path
+            result.setdefault(path, ParameterDeclaration(path, d.spec.with_dtype(dtype), d.initializer, d.kind))
+    return result
+
+
+def _initial(declaration: ParameterDeclaration, seed: int) -> np.ndarray:
+    """The array that a declaration starts with: a function of the seed and the path alone."""
+    shape = tuple(map(int, declaration.spec.shape))
+    return declaration.initializer(RandomStream(seed, declaration.path), shape, declaration.spec.dtype)
+
+
+def _ancestors(path: str) -> list[str]:
+    """`a/b/c` -> a, a/b, a/b/c."""
+    parts = path.split("/")
+    return ["/".join(parts[: n + 1]) for n in range(len(parts))]
+
+
+def _match_all(patterns: Iterable[str], paths: list[str], what: str) -> list[str]:
+    """Paths that match any of the globs.
+
+    Raises:
+        ParameterError: a pattern matches nothing.
+    """
+    chosen: dict[str, None] = {}
+    for pattern in patterns:
+        found = [path for path in paths if fnmatchcase(path, pattern)]
+        if not found and pattern != "*":
+            listing = ", ".join(paths[:20])
+            raise ParameterError(f"no {what} matches the pattern", where=repr(pattern), expected=f"one of {listing}")
+        chosen.update(dict.fromkeys(found))
+    return list(chosen)
+
+

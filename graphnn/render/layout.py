@@ -1,0 +1,198 @@
+"""Layout: from a Scene to places, by Graphviz. Sizes are pixels, y points down."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from graphnn.render.engine import positions
+from graphnn.render.scene import Box, Edge, Group, Scene, levels
+from graphnn.render.simplify import OMISSION
+from graphnn.render.text import shorten, text_width
+
+TITLE_SIZE = 13
+TEXT_SIZE = 11
+LINE_HEIGHT = 15
+WIDEST_TEXT = 300  # longer lines lose their middle; the tooltip has them whole
+PADDING_X, PADDING_Y = 14, 8
+LOCK_WIDTH = 16
+GROUP_TITLE_HEIGHT = 20
+COUNT_WIDTH, COUNT_HEIGHT = 40, 16  # room for ×9,999
+ROOM_FOR_CORNERS = {"input": 8, "output": 8, "module": 6}  # of rounded ends, and of the second frame of a module
+EASY = 400  # boxes and edges up to which Graphviz may look for the best places as long as it likes
+SPINE_WEIGHT = 4  # pull of an edge to the next row; that of others is 1: chains become straight, and layout faster
+Point = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Rectangle:
+    """Left upper corner and size."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+
+
+@dataclass(frozen=True)
+class PlacedBox:
+    """A box, its place and its lines of text, cut to fit; the first is the title."""
+
+    box: Box
+    place: Rectangle
+    lines: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class PlacedGroup:
+    """A group, its place and its title, cut to fit."""
+
+    group: Group
+    place: Rectangle
+    title: str
+
+
+@dataclass(frozen=True)
+class PlacedEdge:
+    """An edge; `curve` is a point and then three for each Bezier piece, `tip` the end of the arrow, `label` its centre."""
+
+    edge: Edge
+    curve: tuple[Point, ...]
+    tip: Point
+    label: Point | None
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A scene with places; everything lies within (0, 0, width, height)."""
+
+    width: float
+    height: float
+    boxes: tuple[PlacedBox, ...]
+    groups: tuple[PlacedGroup, ...]
+    edges: tuple[PlacedEdge, ...]
+
+
+def lay_out(scene: Scene) -> Layout:
+    """Places for everything in a scene, the same on every machine with the same Graphviz.
+
+    Raises:
+        BackendError: there is no Graphviz.
+    """
+    lines = [_lines(box) for box in scene.boxes]
+    titles = [shorten(group.title, TEXT_SIZE, 2 * WIDEST_TEXT, bold=True) for group in scene.groups]
+    sizes = [_size(box, text) for box, text in zip(scene.boxes, lines, strict=True)]
+    answer = positions("\n".join(_question(scene, sizes, titles)))
+    _, _, width, height = _numbers(answer["bb"])
+    objects = {item["name"]: item for item in answer.get("objects", ())}
+    boxes = [
+        PlacedBox(box, _around(objects[f"n{index}"]["pos"], size, height), text)
+        for index, (box, size, text) in enumerate(zip(scene.boxes, sizes, lines, strict=True))
+    ]
+    groups = [
+        PlacedGroup(group, _from_corners(objects[f"cluster_{index}"]["bb"], height), title)
+        for index, (group, title) in enumerate(zip(scene.groups, titles, strict=True))
+    ]
+    drawn = sorted(answer.get("edges", ()), key=lambda item: int(item["number"]))
+    edges = [_edge(edge, item, height) for edge, item in zip(scene.edges, drawn, strict=True)]
+    return Layout(width, height, tuple(boxes), tuple(groups), tuple(edges))
+
+
+def _lines(box: Box) -> tuple[str, ...]:
+    title = shorten(box.title, TITLE_SIZE, WIDEST_TEXT, bold=True)
+    return title, *(shorten(line, TEXT_SIZE, WIDEST_TEXT) for line in box.lines)
+
+
+def _size(box: Box, lines: tuple[str, ...]) -> tuple[int, int]:
+    """Whole, even numbers of pixels, so that half of one is whole too."""
+    title, *rest = lines
+    widths = [text_width(line, TEXT_SIZE) for line in rest]
+    title_width = text_width(title, TITLE_SIZE, bold=True) + (LOCK_WIDTH if box.frozen else 0)
+    width = max(title_width, *widths, 60) + 2 * (PADDING_X + ROOM_FOR_CORNERS.get(box.role, 0))
+    height = LINE_HEIGHT * len(lines) + 2 * PADDING_Y
+    return 2 * round(width / 2 + 0.5), 2 * round(height / 2 + 0.5)
+
+
+# -- the question ---------------------------------------------------------------------------------------------------------
+
+
+def _question(scene: Scene, sizes: list[tuple[int, int]], titles: list[str]) -> Iterator[str]:
+    """DOT text with numbers for names, so that no name needs quoting and none changes a place."""
+    effort = "" if len(scene.boxes) + len(scene.edges) <= EASY else " nslimit=2 nslimit1=2"
+    yield f"digraph {{ graph [nodesep=0.3 ranksep=0.35{effort}] node [shape=box fixedsize=true label=\"\"] edge [arrowsize=0.8]"
+    number = {box.key: index for index, box in enumerate(scene.boxes)}
+    members: dict[str, list[int]] = {}
+    for index, box in enumerate(scene.boxes):
+        members.setdefault(box.group, []).append(index)
+    yield from _clusters(scene, titles, members, sizes)
+    for index in members.get("", ()):
+        yield _node(index, sizes[index])
+    level, references = levels(scene), {box.key for box in scene.boxes if box.role == "reference"}
+    for index, edge in enumerate(scene.edges):
+        is_spine = level[edge.target] == level[edge.source] + 1 and edge.source not in references
+        weight = SPINE_WEIGHT if is_spine else 1
+        label = f" label={_blank(COUNT_WIDTH, COUNT_HEIGHT)}" if shows_count(edge) else ""
+        yield f"n{number[edge.source]} -> n{number[edge.target]} [number={index} weight={weight}{label}]"
+    yield "}"
+
+
+def shows_count(edge: Edge) -> bool:
+    """Whether the edge carries a number; beside an omission it would not mean what it says."""
+    return edge.count > 1 and OMISSION not in (edge.source, edge.target)
+
+
+def _clusters(
+    scene: Scene, titles: list[str], members: dict[str, list[int]], sizes: list[tuple[int, int]]
+) -> Iterator[str]:
+    """Nested subgraphs; groups come outer before inner and each before its next sibling, so a stack of ends is enough."""
+    open_paths: list[str] = []
+    for index, (group, title) in enumerate(zip(scene.groups, titles, strict=True)):
+        while open_paths and open_paths[-1] != group.parent:
+            open_paths.pop()
+            yield "}"
+        open_paths.append(group.path)
+        width = round(text_width(title, TEXT_SIZE, bold=True)) + PADDING_X + (LOCK_WIDTH if group.frozen else 0)
+        yield f"subgraph cluster_{index} {{ margin=10 labeljust=l label={_blank(width, GROUP_TITLE_HEIGHT)}"
+        yield from (_node(member, sizes[member]) for member in members.get(group.path, ()))
+    yield "}" * len(open_paths)
+
+
+def _node(index: int, size: tuple[int, int]) -> str:
+    return f"n{index} [width={size[0] / 72:.6f} height={size[1] / 72:.6f}]"
+
+
+def _blank(width: int, height: int) -> str:
+    """A label without letters: it keeps room, and needs no font."""
+    attributes = f'FIXEDSIZE="TRUE" WIDTH="{width}" HEIGHT="{height}" BORDER="0" CELLBORDER="0" CELLPADDING="0" CELLSPACING="0"'
+    return f"<<TABLE {attributes}><TR><TD></TD></TR></TABLE>>"
+
+
+# -- the answer -----------------------------------------------------------------------------------------------------------
+
+
+def _numbers(text: str) -> list[float]:
+    return [float(number) for number in text.split(",")]
+
+
+def _around(centre: str, size: tuple[int, int], height: float) -> Rectangle:
+    x, y = _numbers(centre)
+    return Rectangle(round(x - size[0] / 2, 1), round(height - y - size[1] / 2, 1), size[0], size[1])
+
+
+def _from_corners(corners: str, height: float) -> Rectangle:
+    left, low, right, high = _numbers(corners)
+    return Rectangle(round(left, 1), round(height - high, 1), round(right - left, 1), round(high - low, 1))
+
+
+def _point(text: str, height: float) -> Point:
+    x, y = _numbers(text)
+    return round(x, 1), round(height - y, 1)
+
+
+def _edge(edge: Edge, item: dict[str, Any], height: float) -> PlacedEdge:
+    """Places from `pos="e,x,y x,y x,y x,y x,y..."`: the tip of the arrow, then the curve."""
+    tip, *curve = item["pos"].split(";")[0].split()
+    points = tuple(_point(text, height) for text in curve)
+    label = _point(item["lp"], height) if "lp" in item else None
+    return PlacedEdge(edge, points, _point(tip.removeprefix("e,"), height), label)

@@ -1,0 +1,118 @@
+"""Colours of pictures in two themes, as data that a test can measure, and as CSS."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+FONT = "font-family:Helvetica,Arial,'Segoe UI',Roboto,sans-serif"
+
+
+@dataclass(frozen=True)
+class Colour:
+    """One colour in the light and in the dark theme."""
+
+    light: str
+    dark: str
+
+
+# Text is drawn in "ink" and "faint", on "paper", a group, or any fill.
+BASE = {
+    "paper": Colour("#ffffff", "#14171c"),
+    "ink": Colour("#171b21", "#f0f3f7"),
+    "faint": Colour("#474f5b", "#bcc5d0"),
+    "line": Colour("#596371", "#98a3b0"),
+    "group-even": Colour("#f5f6f8", "#1c2027"),
+    "group-odd": Colour("#ebedf1", "#252a32"),
+    "frame": Colour("#707a87", "#7d8794"),
+}
+# For each family of layers: (fill, border).
+CATEGORIES = {
+    "input": (Colour("#e3eaf2", "#26313d"), Colour("#4a6078", "#8fa9c4")),
+    "output": (Colour("#e3eaf2", "#26313d"), Colour("#4a6078", "#8fa9c4")),
+    "layer": (Colour("#dbe9fb", "#17304d"), Colour("#2563a8", "#6aaaf0")),
+    "activation": (Colour("#fde7d3", "#43290f"), Colour("#b35309", "#f0a35e")),
+    "join": (Colour("#dcf3df", "#143a1d"), Colour("#2a7d3a", "#64c978")),
+    "normalization": (Colour("#d2f1ee", "#0f3a3b"), Colour("#13757a", "#55c4c4")),
+    "pooling": (Colour("#ece3fa", "#2f2150"), Colour("#7446b8", "#b795f2")),
+    "recurrent": (Colour("#fbdfe6", "#47182a"), Colour("#b3304f", "#f2879f")),
+    "attention": (Colour("#f9dff4", "#43183c"), Colour("#a0308f", "#ea86d8")),
+    "shape": (Colour("#ece6da", "#35302a"), Colour("#75684f", "#bfae90")),
+    "embedding": (Colour("#f8f0c8", "#3a3410"), Colour("#857000", "#d8c04a")),
+    "dropout": (Colour("#e6e8eb", "#2d3238"), Colour("#636b76", "#a2abb6")),
+    "module": (Colour("#e3e6fb", "#232650"), Colour("#4a51b5", "#9aa2f5")),
+    "other": (Colour("#f1f2f4", "#262a30"), Colour("#5d6672", "#a0a9b4")),
+}
+# Curves of a chart, told apart by colour, dashes and marks; from Okabe and Ito's palette for colour-blind readers,
+# darkened for light paper.
+SERIES = (
+    Colour("#0063a3", "#56b4e9"),
+    Colour("#b84a00", "#f0a35e"),
+    Colour("#00785a", "#3ec9a0"),
+    Colour("#a3457d", "#e39ac4"),
+    Colour("#7a6a00", "#e0d050"),
+    Colour("#474f5b", "#bcc5d0"),
+)
+
+
+def category_of(name: str) -> str:
+    """`name`, or "other" for a family that has no colour of its own."""
+    return name if name in CATEGORIES else "other"
+
+
+def variables(colours: Mapping[str, Colour]) -> str:
+    """CSS that defines `--gnn-<name>` for all, and again for readers who prefer dark."""
+    light = ";".join(f"--gnn-{name}:{colour.light}" for name, colour in colours.items())
+    dark = ";".join(f"--gnn-{name}:{colour.dark}" for name, colour in colours.items())
+    return f".gnn{{{light}}}@media (prefers-color-scheme:dark){{.gnn{{{dark}}}}}"
+
+
+def rule(selector: str, extra: str = "", **paints: tuple[str, Colour]) -> str:
+    """A CSS rule; each paint is given twice, for readers that know no variables: they keep the light colour."""
+    parts = [f"{key}:{colour.light};{key}:var(--gnn-{name})" for key, (name, colour) in paints.items()]
+    return f"{selector}{{{';'.join([*parts, extra] if extra else parts)}}}"
+
+
+def figure_css(categories: Iterable[str]) -> str:
+    """Style sheet of a drawn graph that has boxes of these families."""
+    chosen = {name: CATEGORIES[name] for name in categories}
+    fills = {f"{name}-fill": pair[0] for name, pair in chosen.items()}
+    borders = {f"{name}-edge": pair[1] for name, pair in chosen.items()}
+    rules = [
+        variables({**BASE, **fills, **borders}),
+        ".gnn text{" + FONT + ";font-size:11px}.gnn .gnn-t{font-size:13px;font-weight:700}",
+        ".gnn .gnn-h{font-size:16px;font-weight:700}.gnn .gnn-s{font-size:12px}.gnn .gnn-b{font-weight:700}",
+        _base("gnn-paper", fill="paper"),
+        _base("gnn text", fill="ink"),
+        _base("gnn .gnn-f", fill="faint"),
+        _base("gnn-edge", "stroke-width:1.3;fill:none", stroke="line"),
+        _base("gnn-tip", fill="line"),
+        _base("gnn-count", "stroke-width:1", fill="paper", stroke="line"),
+        _base("gnn-g0", "stroke-width:1", fill="group-even", stroke="frame"),
+        _base("gnn-g1", "stroke-width:1", fill="group-odd", stroke="frame"),
+        _base("gnn-g0t", fill="group-even"),
+        _base("gnn-g1t", fill="group-odd"),
+        _base("gnn-lock", fill="ink"),
+        _base("gnn-shackle", "stroke-width:1.5;fill:none", stroke="ink"),
+        ".gnn .gnn-frozen{stroke-dasharray:6 3;stroke-width:1.8}.gnn .gnn-dots{stroke-dasharray:1 3}",
+    ]
+    for name, (fill, border) in chosen.items():
+        paints = {"fill": (f"{name}-fill", fill), "stroke": (f"{name}-edge", border)}
+        rules.append(rule(f".gnn-{name}", "stroke-width:1.3", **paints))
+    return "".join(rules)
+
+
+def _base(selector: str, extra: str = "", **paints: str) -> str:
+    return rule(f".{selector}", extra, **{key: (name, BASE[name]) for key, name in paints.items()})
+
+
+def contrast(first: str, second: str) -> float:
+    """Contrast ratio of two `#rrggbb` colours, 1 to 21 (WCAG 2.2)."""
+    light, dark = sorted((_luminance(first), _luminance(second)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+def _luminance(colour: str) -> float:
+    channels = [int(colour[index : index + 2], 16) / 255 for index in (1, 3, 5)]
+    red, green, blue = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
