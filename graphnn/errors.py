@@ -84,6 +84,10 @@ class GradientError(GraphnnError, ArithmeticError):
     """An analytic gradient disagrees with finite differences, or does not exist."""
 
 
+class DivergenceError(GraphnnError, ArithmeticError):
+    """Training produced a loss that is not a finite number."""
+
+
 class FileFormatError(GraphnnError, ValueError):
     """A file is damaged, of another format, or holds something that must not be loaded."""
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from functools import reduce
 from itertools import accumulate
 from operator import add
-from typing import ClassVar, TypeAlias, final
+from typing import ClassVar, TypeAlias, TypeVar, final
 
 from graphnn.autodiff import append_gradients
 from graphnn.errors import GraphError, ShapeError
@@ -24,6 +24,8 @@ from graphnn.ops.linalg import MatMul, swap_last
 from graphnn.ops.op import Array, ArrayModule, Op, Tensor, emit
 from graphnn.ops.shape import Transpose
 
+Item = TypeVar("Item")
+Parts: TypeAlias = tuple[tuple[Item, ...], tuple[Item, ...], tuple[Item, ...]]
 Tensors: TypeAlias = tuple[Tensor, ...]
 Finish: TypeAlias = Callable[[Tensors, dict[Value, Tensor]], Tensor]  # (last carries, stacks) -> a cotangent
 
@@ -71,12 +73,12 @@ class Scan(Op):
     def _stacked(self, spec: TensorSpec) -> TensorSpec:
         return TensorSpec((self.length, *spec.shape), spec.dtype)
 
-    def split(self, items: Sequence) -> tuple[tuple, tuple, tuple]:
+    def split(self, items: Sequence[Item]) -> Parts[Item]:
         """Inputs as (carries, sequences, constants)."""
         first, second = self.n_carries, self.n_carries + self.n_sequences
         return tuple(items[:first]), tuple(items[first:second]), tuple(items[second:])
 
-    def split_outputs(self, items: Sequence) -> tuple[tuple, tuple, tuple]:
+    def split_outputs(self, items: Sequence[Item]) -> Parts[Item]:
         """Outputs as (last carries, step outputs, kept carries)."""
         first, second = self.n_carries, len(self.body.outputs)
         return tuple(items[:first]), tuple(items[first:second]), tuple(items[second:])

@@ -20,6 +20,7 @@ from graphnn.graph.layer import Input, flatten_structure
 from graphnn.graph.lower import Lowered, bind_names, lower
 from graphnn.ir.program import Kind, Program, Value
 from graphnn.ir.tensor_spec import TensorSpec
+from graphnn.model import Model
 
 TOLERANCE = 1e-9  # times max(1, the largest magnitude): float64 sums in another order
 Pads = Sequence[tuple[int, int]]
@@ -168,11 +169,39 @@ def compare(
 ) -> None:
     """Outputs, all gradients and the new states of `graph` and `twin` agree, on random parameters."""
     arrays = random_arrays(graph, inputs)
-    ours = run(graph, inputs, arrays, training=training)
-    theirs = run_twin(twin, inputs, arrays, random_seeds(ours.outputs))
-    assert_close(ours.outputs, theirs.outputs, tolerance)
-    assert_close(ours.gradients, theirs.gradients, tolerance)
-    assert_close(ours.states, theirs.states, tolerance)
+    plain = run(graph, inputs, arrays, training=training)
+    theirs = run_twin(twin, inputs, arrays, random_seeds(plain.outputs))
+    for ours in (plain, run_model(graph, inputs, arrays, training=training)):
+        assert_close(ours.outputs, theirs.outputs, tolerance)
+        assert_close(ours.gradients, theirs.gradients, tolerance)
+        assert_close(ours.states, theirs.states, tolerance)
+
+
+def run_model(
+    graph: Graph, inputs: Mapping[str, np.ndarray], arrays: Mapping[str, np.ndarray], *, training: bool = True
+) -> Outcome:
+    """The same as `run`, by a Model: so through all passes and a planned arena."""
+    return step_model(model_with(graph, arrays), inputs, random_seeds, training=training)
+
+
+def model_with(graph: Graph, arrays: Mapping[str, np.ndarray]) -> Model:
+    """A float64 model whose parameters and states are the given arrays."""
+    model = Model(graph, device="reference", dtype="float64")
+    for path, array in arrays.items():
+        (model.states if path in model.states else model.parameters)[path] = array
+    return model
+
+
+def step_model(model: Model, inputs: Mapping[str, np.ndarray], seeds: Seeds, *, training: bool = True) -> Outcome:
+    """Forward and backward of a model that may have run before; which states changed is read off them."""
+    before = {path: np.array(state) for path, state in model.states.items()}
+    model.cleargrads()
+    structure = model.forward(**inputs, training=training)
+    outputs = named(structure)
+    found = model.backward(*seeds(outputs).values())
+    gradients = found if isinstance(found, dict) else {next(iter(inputs)): found} if found is not None else {}
+    states = {path: np.array(state) for path, state in model.states.items() if not np.array_equal(state, before[path])}
+    return Outcome(outputs, {**gradients, **{p: np.array(g) for p, g in model.gradients.items()}}, states)
 
 
 def compare_training(
@@ -183,18 +212,20 @@ def compare_training(
     steps: int = 5,
     tolerance: float = TOLERANCE,
 ) -> None:
-    """Parameters and states agree after each of some steps of a torch optimizer towards a random target.
+    """A Model's parameters and states agree after each of some steps of a torch optimizer towards a random target.
 
     The optimizer is the same code on both sides: what differs would be a gradient, or a state that a run left behind.
     """
     arrays = random_arrays(graph, inputs)
-    ours, theirs = Trained(arrays, make_optimizer), Trained(arrays, make_optimizer)
+    model, ours, theirs = model_with(graph, arrays), Trained(arrays, make_optimizer), Trained(arrays, make_optimizer)
     towards = towards_targets(random_seeds(run(graph, inputs, arrays).outputs))
     for _ in range(steps):
-        ours.step(run(graph, inputs, ours.arrays, seeds=towards))
+        ours.step(step_model(model, inputs, towards))
+        for path in model.parameters:
+            model.parameters[path] = ours.arrays[path]
         outputs = run_twin(twin, inputs, theirs.arrays, {}).outputs
         theirs.step(run_twin(twin, inputs, theirs.arrays, towards(outputs)))
-        assert_close(ours.arrays, theirs.arrays, tolerance)
+        assert_close({**model.parameters, **model.states}, theirs.arrays, tolerance)
 
 
 class Trained:

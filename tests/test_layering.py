@@ -25,6 +25,7 @@ LEVELS = (
     ("graph",),
     ("layers",),
     ("modules",),
+    ("configurable",),
     ("losses", "optimizers", "schedules", "metrics"),
     ("passes",),
     ("plan",),

@@ -146,3 +146,6 @@ def array_module(device: str) -> ArrayModule:
     return cupy
 
 
+def array_module_of(array: Array) -> ArrayModule:
+    """The module that an array belongs to."""
+    return np if isinstance(array, np.ndarray) else array_module("cuda")

@@ -23,7 +23,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from graphnn.errors import GraphError
+from graphnn.errors import GraphError, GraphnnError
 from graphnn.files.graph_json_reader import FORMAT, MAX_DEPTH, VERSION, read_graph
 from graphnn.files.hyperparameters import Encoder
 from graphnn.files.json_text import MAX_STRING
@@ -45,7 +45,12 @@ def from_json(text: str | bytes, layers: Mapping[str, type[Layer]] | None = None
         FileFormatError: not this format or version; unknown keys, layers or attributes; over a limit.
         GraphError, ShapeError...: what the same graph would raise when declared.
     """
-    return read_graph(text, layers or {}, user_position())
+    position = user_position()
+    try:
+        return read_graph(text, layers or {}, position)
+    except GraphnnError as error:
+        error.locate(FORMAT, position)
+        raise
 
 
 def to_json(graph: Graph) -> str:

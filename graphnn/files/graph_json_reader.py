@@ -172,7 +172,7 @@ class _Reader:
             given = item["graph"], node.name, node.path, f"{node.where}.graph", node.kind, item["hyperparameters"]
             node.graph = self._graph_entry(*given)
         else:
-            node.layer = self._decoder.layer(node.kind, item["hyperparameters"], f"{node.where}.hyperparameters")
+            node.layer = self._decoder.layer(node.kind, item["hyperparameters"], node.where)
 
     # -- building -----------------------------------------------------------------------------------------------------
 
@@ -229,7 +229,10 @@ class _Reader:
             if len(graph.nodes) < len(records):
                 used = {node.name for node in graph.nodes}
                 unused = next(record.name for record in records if record.name not in used)
-                raise GraphError("no output depends on this node", where=unused, fix="take it out of the file")
+                raise GraphError(
+                    "no output depends on this node", where=unused, expected="nodes that an output needs",
+                    got=repr(unused), fix="take it out of the file",
+                )  # fmt: skip
         entry.built = graph
 
     def _layer(self, node: _NodeEntry) -> Layer:

@@ -115,7 +115,8 @@ class Encoder:
         if arguments != expected:
             raise GraphError(
                 f"{name} could not be made again from its fields", where=where,
-                expected=f"arguments ({', '.join(sorted(expected))})", got=f"({', '.join(sorted(arguments))})",
+                expected=f"arguments {', '.join(sorted(expected)) or '(none)'}",
+                got=", ".join(sorted(arguments)) or "none",
                 fix="make it a frozen dataclass without an __init__ of its own: @dataclass(frozen=True, eq=False)",
             )  # fmt: skip
         self._classes[name] = kind
@@ -153,10 +154,10 @@ class Decoder:
         Raises:
             FileFormatError: the class, an attribute or the type of its value is not known.
         """
-        check_nesting(hyperparameters, where)
-        return self._layer(name, hyperparameters, where)
+        check_nesting(hyperparameters, f"{where}.hyperparameters")
+        return self._layer(name, hyperparameters, f"{where}.layer", f"{where}.hyperparameters")
 
-    def _layer(self, name: Any, hyperparameters: Any, where: str) -> Layer:
+    def _layer(self, name: Any, hyperparameters: Any, where: str, where_inside: str) -> Layer:
         kind = self.layers.get(name) if isinstance(name, str) else None
         if kind is None:
             raise FileFormatError(
@@ -167,7 +168,7 @@ class Decoder:
             raise FileFormatError(
                 "this layer cannot stand alone", where=where, expected="a node with a graph", got=name
             )
-        return self._make(kind, hyperparameters, where)
+        return self._make(kind, hyperparameters, where_inside)
 
     def _make(self, kind: type, hyperparameters: Any, where: str) -> Any:
         if not isinstance(hyperparameters, dict):
@@ -205,7 +206,7 @@ class Decoder:
             case {"$size": str(text)} if len(value) == 1:
                 return parse_size(text)
             case {"$layer": name, "hyperparameters": given} if len(value) == 2:
-                return self._layer(name, given, f"{where}.hyperparameters")
+                return self._layer(name, given, f"{where}.$layer", f"{where}.hyperparameters")
             case {"$initializer": str(name), "hyperparameters": given} if len(value) == 2 and _is_initializer(name):
                 return self._make(Initializer.registry[name], given, f"{where}.hyperparameters")
             case _:

@@ -59,7 +59,8 @@ def _check_unique(names: Iterable[str]) -> None:
     seen: set[str] = set()
     for name in names:
         if name in seen:
-            raise GraphError("the name is given twice", where=name, expected="unique names in a graph", fix="rename one")
+            expected = "unique names in a graph"
+            raise GraphError("the name is given twice", where=name, expected=expected, got=repr(name), fix="rename one")
         seen.add(name)
 
 
@@ -88,7 +89,8 @@ def _resolve(made: dict[str, tuple[SymbolicTensor, ...]], reference: Reference, 
     if name not in made:
         raise _unknown(name, where, sorted(made))
     if not 0 <= index < len(made[name]):
-        raise GraphError(f"`{name}` has no output {index}", where=where, expected=f"0 to {len(made[name]) - 1}", got=index)
+        expected = name if len(made[name]) == 1 else f"{name}:0 to {name}:{len(made[name]) - 1}"
+        raise GraphError(f"`{name}` has no such output", where=where, expected=expected, got=f"{name}:{index}")
     return made[name][index]
 
 
@@ -108,7 +110,8 @@ def check_input_specs(graph: Graph, specs: tuple[TensorSpec | None, ...]) -> lis
     bindings: dict[str, Any] = {}
     for node, spec in zip(graph.inputs, padded, strict=True):
         if spec is None and not node.optional:
-            raise GraphError("a required input is missing", where=f"{graph.default_name}/{node.name}", expected=node.spec)
+            where = f"{graph.default_name}/{node.name}"
+            raise GraphError("a required input is missing", where=where, expected=node.spec, got="nothing")
         if spec is not None:
             _match(graph, node, spec, bindings)
     return [spec or _substituted(node.spec, bindings) for node, spec in zip(graph.inputs, padded, strict=True)]
@@ -123,7 +126,8 @@ def _match(graph: Graph, node: InputNode, spec: TensorSpec, bindings: dict[str, 
             fits = fits and bindings.setdefault(str(declared), given) == given
     if not fits:
         where = f"{graph.default_name}/{node.name}"
-        used = ", ".join(f"{name} = {bindings[name]}" for name in sorted(node.spec.names & set(bindings)))
+        bound = {name: str(bindings[name]) for name in sorted(node.spec.names & set(bindings))}
+        used = ", ".join(f"{name} = {size}" for name, size in bound.items() if size != name)
         expected = f"{node.spec}" + (f" where {used}" if used else "")
         raise ShapeError("the input does not fit the graph that is called", where=where, expected=expected, got=spec)
 

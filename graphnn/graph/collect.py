@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from graphnn.errors import GraphError, describe_line
-from graphnn.graph.layer import Call, InputNode, SymbolicTensor, check_name
+from graphnn.graph.layer import Call, InputNode, SymbolicTensor, check_name, describe
 
 
 def collect(
@@ -25,13 +25,14 @@ def collect(
     if missing:
         raise GraphError(
             "an output depends on an input that the graph does not list", where=missing[0].name or "an unnamed input",
-            expected=", ".join(node.name for node in sources), fix="add it to the graph's inputs",
+            expected=f"one of {', '.join(node.name for node in sources) or 'none'}", got=missing[0].spec,
+            fix="add it to the graph's inputs",
         ).locate("", missing[0].declared_at)  # fmt: skip
     unused = [node for node in sources if node not in reached]
     if unused:
         raise GraphError(
             "the input is disconnected: no output depends on it", where=unused[0].name or "an unnamed input",
-            fix="use it, or leave it out of the graph's inputs",
+            expected="a node or output that reads it", got="none", fix="use it, or leave it out of the graph's inputs",
         ).locate("", unused[0].declared_at)  # fmt: skip
     return _name_inputs(sources), sorted(calls, key=lambda call: call.serial)
 
@@ -39,14 +40,19 @@ def collect(
 def _check_ends(inputs: Sequence[object], outputs: Sequence[object], output_names: Sequence[str]) -> None:
     for tensor in inputs:
         if not isinstance(tensor, SymbolicTensor) or not isinstance(tensor.source, InputNode):
-            raise GraphError("graph inputs are made by gnn.Input", expected="gnn.Input(...)", got=repr(tensor))
-    if len({id(tensor.source) for tensor in inputs if isinstance(tensor, SymbolicTensor)}) < len(inputs):
-        raise GraphError("an input stands twice in the graph's inputs", fix="list each input once")
+            fix = "to begin in the middle of a graph, cut it: surgery.subgraph"
+            raise GraphError("a graph begins at inputs", expected="gnn.Input(...)", got=describe(tensor), fix=fix)
+    names = [tensor.source.name for tensor in inputs if isinstance(tensor, SymbolicTensor)]
+    if len({tensor.source for tensor in inputs if isinstance(tensor, SymbolicTensor)}) < len(names):
+        expected = "each input once"
+        raise GraphError("an input stands twice in the graph's inputs", expected=expected, got=", ".join(map(str, names)))
     if not outputs:
-        raise GraphError("a graph needs at least one output", expected="a symbolic tensor, a tuple or a dict of them")
+        expected = "a symbolic tensor, a tuple or a dict of them"
+        raise GraphError("a graph needs at least one output", expected=expected, got="nothing")
     for tensor in outputs:
         if not isinstance(tensor, SymbolicTensor):
-            raise GraphError("a graph output is not a symbolic tensor", expected="the output of a layer", got=repr(tensor))
+            expected = "the output of a layer"
+            raise GraphError("a graph output is not a symbolic tensor", expected=expected, got=describe(tensor))
     for name in output_names:
         check_name(name)
 

@@ -5,11 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from graphnn.errors import GraphError
+from graphnn.errors import GraphError, GraphnnError
 from graphnn.graph import schedule
 from graphnn.graph.assemble import Blueprint, NodeRecord, assemble, check_input_specs
 from graphnn.graph.collect import collect, name_calls
-from graphnn.graph.layer import Composite, InputNode, Layer, SymbolicTensor, arrange, flatten_structure, user_position
+from graphnn.graph.layer import (
+    Composite,
+    InputNode,
+    Layer,
+    SymbolicTensor,
+    arrange,
+    check_name,
+    flatten_structure,
+    user_position,
+)
 from graphnn.graph.node import Edge, Node, Source
 from graphnn.graph.sharing import check_sharing
 from graphnn.graph.summary import Summary, summarize
@@ -49,10 +58,19 @@ class Graph(Composite):
         attribute_names: Mapping[int, str] | None = None,
     ):
         super().__init__(name=name)
-        given = (inputs,) if isinstance(inputs, SymbolicTensor) else tuple(inputs)
+        try:
+            self._declare(inputs, outputs, attribute_names or {})
+        except GraphnnError as error:
+            error.locate(self.default_name if name else "graph", user_position())
+            raise
+
+    def _declare(self, inputs: Any, outputs: Any, attribute_names: Mapping[int, str]) -> None:
+        if self.name is not None:
+            check_name(self.name)
+        given = tuple(inputs) if isinstance(inputs, (tuple, list)) else (inputs,)
         flat, names = flatten_structure(outputs)
         named_inputs, calls = collect(given, flat, names)
-        call_names = name_calls(named_inputs.values(), calls, attribute_names or {})
+        call_names = name_calls(named_inputs.values(), calls, attribute_names)
         place: dict[object, str] = {**{source: node.name for source, node in named_inputs.items()}, **call_names}
         self._set(
             inputs=tuple(named_inputs.values()),
@@ -71,7 +89,8 @@ class Graph(Composite):
         object.__setattr__(self, "_specs", specs)
 
     def __setattr__(self, key: str, value: object) -> None:
-        raise GraphError("a graph does not change", where=self.default_name, fix="use surgery: it gives a new graph")
+        expected, fix = "no assignment", "use graphnn.graph.surgery: its functions give a new graph"
+        raise GraphError("a graph does not change", where=self.default_name, expected=expected, got=key, fix=fix)
 
     def describe(self, label: str, hyperparameters: dict[str, Any]) -> Graph:
         """The same graph, remembered as made by a Module class with these arguments."""

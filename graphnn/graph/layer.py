@@ -147,8 +147,8 @@ class SymbolicTensor:
             return Layer.registry["Scalar" + kind](other, reverse=reverse)(self)  # type: ignore[call-arg]
         if not isinstance(other, SymbolicTensor):
             raise GraphError(
-                f"cannot {kind.lower()} these", where=repr(self), expected="a symbolic tensor or a number", got=repr(other),
-                fix="give an array to Model.forward through an Input of its own",
+                f"cannot {kind.lower()} these", where=repr(self), expected="a symbolic tensor or a number", got=describe(other),
+                fix="numbers that change from run to run come in through gnn.Input",
             ).locate("", user_position())  # fmt: skip
         return Layer.registry[kind]()(self, other)
 
@@ -212,7 +212,8 @@ def Input(  # noqa: N802 - reads as the noun it makes
         if name is not None:
             check_name(name)
     except GraphnnError as error:
-        raise error.locate("an input" if name is None else f"input {name}", position)
+        error.locate("an input" if name is None else f"input {name}", position)
+        raise
     node = InputNode(name or "", spec, optional, position, next(_definition_clock))
     return SymbolicTensor(node, 0, spec)
 
@@ -266,7 +267,8 @@ def connect(
         where = name or layer.default_name
         if error.where and not isinstance(layer, Composite):  # such as an initializer that the layer holds
             error.where = f"{where}, {error.where}"
-        raise error.locate(where, position)
+        error.locate(where, position)
+        raise
     call = Call(layer, inputs, specs, names, declarations, inner, position, next(_definition_clock), name)
     tensors = [SymbolicTensor(call, index, spec) for index, spec in enumerate(specs)]
     if inner is not None:
@@ -287,24 +289,35 @@ def _check_inputs(layer: Layer, inputs: tuple[SymbolicTensor | None, ...]) -> No
     composite = isinstance(layer, Composite)
     for index, tensor in enumerate(inputs):
         if not isinstance(tensor, SymbolicTensor) and not (tensor is None and composite):
-            got, fix = _describe_input(tensor)
-            expected = "gnn.Input(...) or the output of a layer"
-            raise GraphError(f"input {index} is not a symbolic tensor", expected=expected, got=got, fix=fix)
+            message, expected = f"input {index} is not a symbolic tensor", "gnn.Input(...) or the output of a layer"
+            raise GraphError(message, expected=expected, got=describe(tensor), fix=_advice(tensor))
     low, high = (0, float("inf")) if composite else _arity(type(layer))
     if not low <= len(inputs) <= high:
         expected = str(low) if low == high else f"{low} or more" if high == float("inf") else f"{low} to {high}"
         raise GraphError(f"{layer.kind} got the wrong number of inputs", expected=expected, got=len(inputs))
 
 
-def _describe_input(value: object) -> tuple[str, str]:
-    """What was given in place of a symbolic tensor, and what to do about it."""
+def describe(value: object) -> str:
+    """A few words for an error on what was given in place of a symbolic tensor."""
+    if isinstance(value, SymbolicTensor):
+        source = value.source.name if isinstance(value.source, InputNode) else value.source.layer.default_name
+        return f"{value.spec} from `{source}`"
     if isinstance(value, Layer):
-        return f"the layer {value.kind}()", f"call it on a tensor: {value.kind}(...)(x)"
+        return f"the layer {value.kind}, not called"
     if isinstance(value, (tuple, list, dict)):
-        return f"a {type(value).__name__} of {len(value)}", "give its tensors one by one: layer(a, b), or layer(*tensors)"
+        return f"a {type(value).__name__} of {len(value)}"
+    return repr(value) if value is None or isinstance(value, (bool, int, float, str)) else type(value).__name__
+
+
+def _advice(value: object) -> str:
+    """What to do when `value` was given in place of a symbolic tensor."""
+    if isinstance(value, Layer):
+        return f"call it on a tensor first: {value.kind}(...)(x)"
+    if isinstance(value, (tuple, list, dict)):
+        return "give its tensors one by one: layer(a, b), or layer(*tensors)"
     if value is None:
-        return "None", "only inputs of modules and graphs can be left out"
-    return type(value).__name__, "arrays are given to Model.forward, not to layers"
+        return "leave out optional inputs of modules and graphs only"
+    return "give arrays to Model.forward, not to layers"
 
 
 @cache

@@ -87,7 +87,8 @@ def _lower_leaf(context: Context, leaf: Leaf, inputs: tuple[Tensor, ...]) -> tup
         with context.builder.at(Origin(leaf.path)):
             outputs, _ = flatten_structure(leaf.layer.lower(Scope(context, leaf.path, leaf.owner), *inputs))
     except GraphnnError as error:
-        raise error.locate(leaf.path, leaf.declared_at)
+        error.locate(leaf.path, leaf.declared_at)
+        raise
     return outputs
 
 

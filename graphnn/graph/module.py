@@ -42,7 +42,8 @@ class Module(Composite):
 
     def forward(self, *inputs: Any) -> Any:
         """Connect layers to the symbolic inputs; returns a symbolic tensor, or a tuple or dict of them."""
-        raise GraphError(f"{type(self).__name__} must define forward", where=self.default_name)
+        expected = f"def forward(self, ...) in {type(self).__name__}"
+        raise GraphError("a module must define forward", where=self.default_name, expected=expected, got="none")
 
     @property
     def hyperparameters(self) -> dict[str, Any]:
@@ -83,10 +84,11 @@ class Module(Composite):
             graph = Graph(given, self.forward(*inputs), self.name, attributes)
             self._refuse_unregistered(graph, attributes)
         except GraphnnError as error:
-            raise self._name_culprit(error, attributes)
+            self._name_culprit(error, attributes)
+            raise
         return graph.describe(self.kind, self.hyperparameters)
 
-    def _name_culprit(self, error: GraphnnError, attributes: Mapping[int, str]) -> GraphnnError:
+    def _name_culprit(self, error: GraphnnError, attributes: Mapping[int, str]) -> None:
         """Put the module's own name, and the attribute name of the layer at fault, into the error's path."""
         culprit = getattr(error, "culprit", None)
         name = attributes.get(id(culprit))
@@ -94,14 +96,14 @@ class Module(Composite):
             error.where = name + error.where.removeprefix(culprit.default_name)
         error.where = f"{self.default_name}/{error.where}" if error.where else self.default_name
         error.culprit = self  # type: ignore[attr-defined]
-        return error
 
     def _refuse_unregistered(self, graph: Graph, attributes: Mapping[int, str]) -> None:
         for node in graph.nodes:
             if node.declarations and id(node.layer) not in attributes:
                 raise GraphError(
                     "a layer with parameters is made inside forward, so a second call could not share them",
-                    where=node.name, fix="make it in __init__ and assign it to self",
+                    where=node.name, expected=f"an attribute of {self.kind} that holds it",
+                    got=f"a new {node.layer.kind}", fix="make it in __init__ and assign it to self",
                 ).locate("", node.declared_at)  # fmt: skip
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from graphnn.errors import GraphError
+from graphnn.ir.program import Kind
 
 if TYPE_CHECKING:
     from graphnn.graph.graph import Graph, Node
@@ -29,7 +30,10 @@ def topological_order(count: int, edges: Sequence[tuple[int, int]], name: Callab
     except networkx.NetworkXUnfeasible:
         cycle = [name(edge[0]) for edge in networkx.find_cycle(digraph)]
         text = " -> ".join([*cycle, cycle[0]])
-        raise GraphError("the graph has a cycle", where=cycle[0], expected="a DAG", got=text, fix="cut it") from None
+        raise GraphError(
+            "the graph has a cycle", where=cycle[0], expected="no way from a node back to itself", got=text,
+            fix="let one of these nodes read another source",
+        ) from None  # fmt: skip
 
 
 def forward_schedule(graph: Graph) -> tuple[Node, ...]:
@@ -62,9 +66,14 @@ def backward_schedule(graph: Graph) -> tuple[Node, ...]:
 
 def has_parameters(node: Node) -> bool:
     """Whether the node, or one inside it, has a trained array."""
-    if node.graph is not None:
-        return any(has_parameters(inner) for inner in node.graph.nodes)
-    return any(declaration.kind.value == "parameter" for declaration in node.declarations)
+    stack = [node]
+    while stack:
+        inner = stack.pop()
+        if any(declaration.kind is Kind.PARAMETER for declaration in inner.declarations):
+            return True
+        if inner.graph is not None:
+            stack.extend(inner.graph.nodes)
+    return False
 
 
 def to_networkx(graph: Graph) -> Any:

@@ -88,13 +88,13 @@ def summarize(graph: Graph, is_frozen: Callable[[str], bool] = lambda path: Fals
     owners = {leaf.path: leaf.owner for leaf in flatten(graph).leaves}
     rows: list[Row] = [Row(n.name, "Input", (_shape(n.spec),), 0, ()) for n in graph.inputs]
     totals = {"trainable": 0, "frozen": 0, "states": 0}
-    for path, prefix, node in walk(graph):
+    for path, _, node in walk(graph):
         shared = owners.get(path, path) != path and bool(node.declarations)
         count = 0 if shared else _count(node.declarations, Kind.PARAMETER)
         frozen = is_frozen(path)
         totals["frozen" if frozen else "trainable"] += count
         totals["states"] += 0 if shared else _count(node.declarations, Kind.STATE)
-        sources = tuple(prefix + str(source) for source in node.inputs if source is not None)
+        sources = tuple(str(source) for source in node.inputs if source is not None)  # names in the same graph
         shares = owners[path] if shared else ""
         rows.append(Row(path, node.layer.kind, tuple(map(_shape, node.specs)), count, sources, shares, frozen and count > 0))
     total_bytes = (totals["trainable"] + totals["frozen"]) * ITEM_BYTES[dtype]

@@ -14,12 +14,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import replace as changed
+from typing import TypeAlias
 
 from graphnn.errors import GraphError, GraphnnError
 from graphnn.graph.assemble import Blueprint, NodeRecord, Reference, assemble
 from graphnn.graph.graph import Graph
 from graphnn.graph.layer import InputNode, Layer, check_name, user_position
 from graphnn.graph.node import Edge, Node, Source
+
+Ends: TypeAlias = str | Sequence[str] | Mapping[str, str]
 
 
 def rewire(graph: Graph, node: str, input_index: int, source: str | Source) -> Graph:
@@ -121,8 +124,8 @@ def delete(graph: Graph, node: str) -> Graph:
 
 def subgraph(
     graph: Graph,
-    inputs: str | Sequence[str] | Mapping[str, str],
-    outputs: str | Sequence[str] | Mapping[str, str],
+    inputs: Ends,
+    outputs: Ends,
     name: str | None = None,
 ) -> Graph:
     """The part of `graph` that leads from some sources to others; it shares the layers.
@@ -137,6 +140,14 @@ def subgraph(
     Raises:
         GraphError: an unknown source, an output that needs an input which is not listed, or an input that none needs.
     """
+    try:
+        return _cut(graph, inputs, outputs, name)
+    except GraphnnError as error:
+        error.locate(name or graph.default_name, user_position())
+        raise
+
+
+def _cut(graph: Graph, inputs: Ends, outputs: Ends, name: str | None) -> Graph:
     where = name or graph.default_name
     cut = {_reference(graph, source, where): key for key, source in _input_names(inputs, where).items()}
     wanted = {key: _reference(graph, source, where) for key, source in _output_names(outputs).items()}
@@ -146,8 +157,9 @@ def subgraph(
         if node.name in needed:
             raise GraphError(
                 "an output of the part depends on an input that is not listed", where=node.name,
-                got=", ".join(cut.values()), fix="list it, or a source between it and the outputs",
-            ).locate("", node.declared_at)  # fmt: skip
+                expected=f"inputs with `{node.name}`", got=", ".join(cut.values()),
+                fix="list it, or a source between it and the outputs",
+            )  # fmt: skip
     nodes = tuple(record for record in blueprint.nodes if record.name in needed)
     names = () if isinstance(outputs, str) else tuple(wanted)
     ends = tuple(_input_node(graph, key, reference) for reference, key in cut.items())
@@ -160,29 +172,47 @@ def subgraph(
 
 def _edit(graph: Graph, path: str, edit: Callable[[Graph, str], Blueprint]) -> Graph:
     """`graph` with the inner graph that holds `path` changed by `edit`, and all graphs around it rebuilt."""
-    *outer_names, name = path.split("/")
-    around: list[tuple[Graph, int]] = []
-    for outer_name in outer_names:
-        index = _index(graph, outer_name, path)
+    try:
+        *outer_names, name = path.split("/")
+        around = _descend(graph, outer_names, path)
+        inner = around[-1][0].nodes[around[-1][1]].graph if around else graph
+        changed_graph = _rebuild(inner or graph, edit(inner or graph, name), outer_names)
+        while around:
+            outer, index = around.pop()
+            record = changed(_aligned(outer, index), layer=changed_graph)
+            blueprint = _with_record(outer.blueprint(), index, record)
+            changed_graph = _rebuild(outer, blueprint, outer_names[: len(around)])
+    except GraphnnError as error:
+        error.locate(path, user_position())
+        raise
+    return changed_graph
+
+
+def _descend(graph: Graph, names: Sequence[str], path: str) -> list[tuple[Graph, int]]:
+    """Each graph on the way to `path`, with the number of the node to go into."""
+    way: list[tuple[Graph, int]] = []
+    for name in names:
+        index = _index(graph, name, path)
+        way.append((graph, index))
         inner = graph.nodes[index].graph
         if inner is None:
-            raise GraphError("the node has no graph inside", where=path, expected="a Module or Graph", got=outer_name)
-        around.append((graph, index))
+            raise GraphError("the node has no graph inside", where=path, expected="a Module or Graph", got=repr(name))
         graph = inner
-    blueprint = edit(graph, name)
-    while True:
-        prefix = "/".join(outer_names[: len(around)])
-        try:
-            graph = graph.rebuild(blueprint)
-        except GraphnnError as error:
-            error.where = f"{prefix}/{error.where}" if prefix else error.where
-            raise
-        if not around:
-            return graph
-        inner, (graph, index) = graph, around.pop()
-        record = graph.blueprint().nodes[index]
-        given = tuple(None if s is None else (s.name, s.index) for _, s in graph.nodes[index].inner_sources)
-        blueprint = _with_record(graph.blueprint(), index, changed(record, layer=inner, inputs=given))
+    return way
+
+
+def _rebuild(graph: Graph, blueprint: Blueprint, outer_names: Sequence[str]) -> Graph:
+    try:
+        return graph.rebuild(blueprint)
+    except GraphnnError as error:
+        error.where = "/".join([*outer_names, error.where])
+        raise
+
+
+def _aligned(graph: Graph, index: int) -> NodeRecord:
+    """The record of a Module or Graph node with one source for each input of its inner graph."""
+    given = tuple(None if s is None else (s.name, s.index) for _, s in graph.nodes[index].inner_sources)
+    return changed(graph.blueprint().nodes[index], inputs=given)
 
 
 def _index(graph: Graph, name: str, path: str) -> int:
@@ -205,7 +235,7 @@ def _reference(graph: Graph, source: str | Source, where: str) -> Reference:
         expected = _names((*graph.inputs, *graph.nodes))
         raise GraphError("a source does not exist", where=where, expected=expected, got=repr(name))
     if not (number or "0").isdecimal() or int(number or 0) >= counts[name]:
-        expected = f"{name}:0 to {name}:{counts[name] - 1}"
+        expected = name if counts[name] == 1 else f"{name}:0 to {name}:{counts[name] - 1}"
         raise GraphError(f"`{name}` has no such output", where=where, expected=expected, got=str(source))
     return name, int(number or 0)
 
@@ -231,7 +261,7 @@ def _with_input(graph: Graph, name: str, path: str, input_index: int, reference:
     index = _index(graph, name, path)
     record = graph.blueprint().nodes[index]
     if not 0 <= input_index < len(record.inputs):
-        expected = f"0 to {len(record.inputs) - 1}"
+        expected = f"less than {len(record.inputs)}"
         raise GraphError("the node has no such input", where=path, expected=expected, got=input_index)
     inputs = (*record.inputs[:input_index], reference, *record.inputs[input_index + 1 :])
     return _with_record(graph.blueprint(), index, changed(record, inputs=inputs))
@@ -269,7 +299,7 @@ def _input_node(graph: Graph, name: str, reference: Reference) -> InputNode:
     return InputNode(name, spec, declared_at=graph.node(reference[0]).declared_at)
 
 
-def _input_names(inputs: str | Sequence[str] | Mapping[str, str], where: str) -> Mapping[str, str]:
+def _input_names(inputs: Ends, where: str) -> Mapping[str, str]:
     if isinstance(inputs, Mapping):
         return inputs
     sources = [inputs] if isinstance(inputs, str) else list(inputs)
@@ -279,7 +309,7 @@ def _input_names(inputs: str | Sequence[str] | Mapping[str, str], where: str) ->
     return names
 
 
-def _output_names(outputs: str | Sequence[str] | Mapping[str, str]) -> Mapping[str, str]:
+def _output_names(outputs: Ends) -> Mapping[str, str]:
     if isinstance(outputs, Mapping):
         return outputs
     return {str(index): source for index, source in enumerate([outputs] if isinstance(outputs, str) else outputs)}

@@ -211,9 +211,9 @@ class PositionalEmbedding(Layer):
 
 
 def sinusoids(scope: Scope, time: Size, d: Size) -> Tensor:
-    """The sines and cosines of PositionalEmbedding (time, d), float64: float32 would blur the angles of late steps."""
+    """P of PositionalEmbedding (time, d), in float64: float32 would blur the angles of late steps."""
     steps, column = scope.iota((time, 1), 0, "float64"), scope.iota((1, d), 1, "float64")
     pair = floor(column * 0.5)
-    width = d if is_known(d) else 1  # at declaration a size may be a name: then only the shape counts
+    width = d.__index__() if is_known(d) else 1  # at declaration a size may be a name: then only the shape counts
     angle = steps * exp(pair * (-2.0 * math.log(10000.0) / max(width, 1)))
     return where(column > pair * 2.0, cos(angle), sin(angle))

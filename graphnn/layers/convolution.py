@@ -9,7 +9,6 @@ from graphnn.errors import OptionError, ShapeError
 from graphnn.graph.layer import Layer
 from graphnn.graph.scope import Scope
 from graphnn.initializers import Initializer, initializer
-from graphnn.ir.dimension import is_known
 from graphnn.layers.activation import Activation, apply_activation
 from graphnn.ops.convolution import convolution, resolve_padding, transposed_convolution
 from graphnn.ops.op import Tensor
@@ -173,7 +172,7 @@ def _convolve(layer: Conv1D | Conv2D, scope: Scope, x: Tensor, kernel: tuple[int
     strides, dilation = per_axis(layer.stride, rank, "stride"), per_axis(layer.dilation, rank, "dilation")
     padding = resolve_padding(layer.pad, kernel, dilation)
     check_rank(layer, x, rank)
-    check_groups(layer, x)
+    check_groups(layer)
     w_shape = (*kernel, x.shape[-1] // layer.groups, layer.out_ch)
     w = scope.parameter("W", w_shape, initializer(layer.init))
     return _finish(layer, scope, convolution(x, w, strides, dilation, padding, layer.groups))
@@ -186,7 +185,7 @@ def _deconvolve(layer: Deconv1D | Deconv2D, scope: Scope, x: Tensor, kernel: tup
     if layer.pad == "causal":  # the plain transpose would cut the front of y, and so see later inputs
         padding = tuple((high, low) for low, high in padding)
     check_rank(layer, x, rank)
-    check_groups(layer, x)
+    check_groups(layer)
     w_shape = (*kernel, x.shape[-1], layer.out_ch // layer.groups)
     w = scope.parameter("W", w_shape, initializer(layer.init))
     turned = w.transpose((*range(rank), rank + 1, rank))
@@ -235,8 +234,8 @@ def check_rank(layer: Layer, x: Tensor, rank: int) -> None:
         raise ShapeError(f"{layer.kind} needs {axes}", expected=f"rank {rank + 2}", got=x.spec, fix=fix)
 
 
-def check_groups(layer: Conv1D | Conv2D | Deconv1D | Deconv2D, x: Tensor) -> None:
-    """Raise unless out_ch and groups are counts, and both channel numbers divide into the groups."""
+def check_groups(layer: Conv1D | Conv2D | Deconv1D | Deconv2D) -> None:
+    """Raise unless out_ch and groups are counts, and the one divides into the other; the op checks the input."""
     for option in ("out_ch", "groups"):
         if not _is_count(getattr(layer, option), 1):
             raise OptionError(f"`{option}` does not fit", expected="1 or more", got=repr(getattr(layer, option)))
@@ -244,5 +243,3 @@ def check_groups(layer: Conv1D | Conv2D | Deconv1D | Deconv2D, x: Tensor) -> Non
         raise OptionError(
             "filters do not divide into groups", expected=f"a multiple of {layer.groups}", got=layer.out_ch
         )
-    if is_known(x.shape[-1]) and x.shape[-1] % layer.groups:
-        raise ShapeError("channels do not divide into groups", expected=f"a multiple of {layer.groups}", got=x.spec)

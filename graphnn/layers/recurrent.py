@@ -16,6 +16,7 @@ from graphnn.errors import DTypeError, GraphError, ShapeError
 from graphnn.graph.layer import Layer
 from graphnn.graph.scope import Scope
 from graphnn.initializers import Initializer, initializer
+from graphnn.ir.dimension import Shape
 from graphnn.layers.activation import Activation, apply_activation
 from graphnn.ops.creation import iota
 from graphnn.ops.elementwise import where
@@ -306,13 +307,13 @@ def _check_cell(x: Tensor, n_out: int, *states: Tensor) -> None:
     _check_states(states, (x.shape[0], n_out))
 
 
-def _check_states(states: Tensors, shape: tuple) -> None:
+def _check_states(states: Tensors, shape: Shape) -> None:
     for state in states:
         if state.shape != shape:
             raise ShapeError("a state does not fit", expected=f"({shape[0]}, {shape[1]})", got=state.spec)
 
 
-def _sort_inputs(names: Sequence[str], shape: tuple, inputs: Tensors) -> tuple[Tensor | None, Tensors]:
+def _sort_inputs(names: Sequence[str], shape: Shape, inputs: Tensors) -> tuple[Tensor | None, Tensors]:
     """(lengths or None, first states or none) from the inputs behind x; `shape` is that of a state."""
     states = tuple(tensor for tensor in inputs if tensor.spec.is_float)
     lengths = [tensor for tensor in inputs if not tensor.spec.is_float]

@@ -95,7 +95,11 @@ def lay_out(scene: Scene) -> Layout:
         for index, (group, title) in enumerate(zip(scene.groups, titles, strict=True))
     ]
     drawn = sorted(answer.get("edges", ()), key=lambda item: int(item["number"]))
-    edges = [_edge(edge, item, height) for edge, item in zip(scene.edges, drawn, strict=True)]
+    middles = {placed.box.key: _middle(placed.place) for placed in boxes}
+    edges = [
+        _edge(edge, item, height) or _straight(edge, middles[edge.source], middles[edge.target])
+        for edge, item in zip(scene.edges, drawn, strict=True)
+    ]
     return Layout(width, height, tuple(boxes), tuple(groups), tuple(edges))
 
 
@@ -190,9 +194,21 @@ def _point(text: str, height: float) -> Point:
     return round(x, 1), round(height - y, 1)
 
 
-def _edge(edge: Edge, item: dict[str, Any], height: float) -> PlacedEdge:
-    """Places from `pos="e,x,y x,y x,y x,y x,y..."`: the tip of the arrow, then the curve."""
+def _edge(edge: Edge, item: dict[str, Any], height: float) -> PlacedEdge | None:
+    """Places from `pos="e,x,y x,y x,y x,y x,y..."`: the tip of the arrow, then the curve; None where it has no place."""
+    if "pos" not in item:
+        return None
     tip, *curve = item["pos"].split(";")[0].split()
     points = tuple(_point(text, height) for text in curve)
     label = _point(item["lp"], height) if "lp" in item else None
     return PlacedEdge(edge, points, _point(tip.removeprefix("e,"), height), label)
+
+
+def _middle(place: Rectangle) -> Point:
+    return place.x + place.width / 2, place.y + place.height / 2
+
+
+def _straight(edge: Edge, source: Point, target: Point) -> PlacedEdge:
+    """What is left to do when Graphviz found no way round the boxes: it then reports a lost edge."""
+    middle = ((source[0] + target[0]) / 2, (source[1] + target[1]) / 2)
+    return PlacedEdge(edge, (source, source, middle, middle), target, middle)

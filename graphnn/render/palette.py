@@ -67,43 +67,63 @@ def variables(colours: Mapping[str, Colour]) -> str:
     return f".gnn{{{light}}}@media (prefers-color-scheme:dark){{.gnn{{{dark}}}}}"
 
 
-def rule(selector: str, extra: str = "", **paints: tuple[str, Colour]) -> str:
-    """A CSS rule; each paint is given twice, for readers that know no variables: they keep the light colour."""
-    parts = [f"{key}:{colour.light};{key}:var(--gnn-{name})" for key, (name, colour) in paints.items()]
-    return f"{selector}{{{';'.join([*parts, extra] if extra else parts)}}}"
+@dataclass(frozen=True)
+class Rule:
+    """A CSS rule that paints: `paints` maps fill or stroke to (name of a variable, its colour)."""
+
+    selector: str
+    paints: Mapping[str, tuple[str, Colour]]
+    extra: str = ""
+
+
+def style_sheet(rules: Iterable[Rule]) -> str:
+    """CSS with the light colours for every reader of SVG, and variables and a dark theme for those that know them."""
+    rules = list(rules)
+    plain = [f"{rule.selector}{{{';'.join(_plain_parts(rule))}}}" for rule in rules]
+    themed = [
+        f"{rule.selector}{{{';'.join(f'{key}:var(--gnn-{name})' for key, (name, _) in rule.paints.items())}}}"
+        for rule in rules
+        if rule.paints
+    ]
+    colours = {name: colour for rule in rules for name, colour in rule.paints.values()}
+    return "".join([*plain, f"@supports(fill:var(--a)){{{''.join(themed)}}}", variables(colours)])
+
+
+def _plain_parts(rule: Rule) -> list[str]:
+    return [*(f"{key}:{colour.light}" for key, (_, colour) in rule.paints.items()), *([rule.extra] if rule.extra else [])]
+
+
+def base(selector: str, extra: str = "", **paints: str) -> Rule:
+    """A rule that paints with colours of BASE."""
+    return Rule(selector, {key: (name, BASE[name]) for key, name in paints.items()}, extra)
 
 
 def figure_css(categories: Iterable[str]) -> str:
     """Style sheet of a drawn graph that has boxes of these families."""
-    chosen = {name: CATEGORIES[name] for name in categories}
-    fills = {f"{name}-fill": pair[0] for name, pair in chosen.items()}
-    borders = {f"{name}-edge": pair[1] for name, pair in chosen.items()}
     rules = [
-        variables({**BASE, **fills, **borders}),
-        ".gnn text{" + FONT + ";font-size:11px}.gnn .gnn-t{font-size:13px;font-weight:700}",
-        ".gnn .gnn-h{font-size:16px;font-weight:700}.gnn .gnn-s{font-size:12px}.gnn .gnn-b{font-weight:700}",
-        _base("gnn-paper", fill="paper"),
-        _base("gnn text", fill="ink"),
-        _base("gnn .gnn-f", fill="faint"),
-        _base("gnn-edge", "stroke-width:1.3;fill:none", stroke="line"),
-        _base("gnn-tip", fill="line"),
-        _base("gnn-count", "stroke-width:1", fill="paper", stroke="line"),
-        _base("gnn-g0", "stroke-width:1", fill="group-even", stroke="frame"),
-        _base("gnn-g1", "stroke-width:1", fill="group-odd", stroke="frame"),
-        _base("gnn-g0t", fill="group-even"),
-        _base("gnn-g1t", fill="group-odd"),
-        _base("gnn-lock", fill="ink"),
-        _base("gnn-shackle", "stroke-width:1.5;fill:none", stroke="ink"),
-        ".gnn .gnn-frozen{stroke-dasharray:6 3;stroke-width:1.8}.gnn .gnn-dots{stroke-dasharray:1 3}",
+        base(".gnn text", FONT + ";font-size:11px", fill="ink"),
+        base(".gnn .gnn-t", "font-size:13px;font-weight:700"),
+        base(".gnn .gnn-h", "font-size:16px;font-weight:700"),
+        base(".gnn .gnn-s", "font-size:12px"),
+        base(".gnn .gnn-b", "font-weight:700"),
+        base(".gnn .gnn-f", fill="faint"),
+        base(".gnn-paper", fill="paper"),
+        base(".gnn-edge", "stroke-width:1.3;fill:none", stroke="line"),
+        base(".gnn-tip", fill="line"),
+        base(".gnn-count", fill="paper", stroke="line"),
+        base(".gnn-lock", fill="ink"),
+        base(".gnn-shackle", "stroke-width:1.5;fill:none", stroke="ink"),
     ]
-    for name, (fill, border) in chosen.items():
+    for shade in ("even", "odd"):
+        rules.append(base(f".gnn-group-{shade}", fill=f"group-{shade}", stroke="frame"))
+        rules.append(base(f".gnn-back-{shade}", fill=f"group-{shade}"))
+    for name in categories:
+        fill, border = CATEGORIES[name]
         paints = {"fill": (f"{name}-fill", fill), "stroke": (f"{name}-edge", border)}
-        rules.append(rule(f".gnn-{name}", "stroke-width:1.3", **paints))
-    return "".join(rules)
-
-
-def _base(selector: str, extra: str = "", **paints: str) -> str:
-    return rule(f".{selector}", extra, **{key: (name, BASE[name]) for key, name in paints.items()})
+        rules.append(Rule(f".gnn-{name}", paints, "stroke-width:1.3"))
+    rules.append(base(".gnn .gnn-frozen", "stroke-dasharray:6 3;stroke-width:1.8"))
+    rules.append(base(".gnn .gnn-dots", "stroke-dasharray:1 3"))
+    return style_sheet(rules)
 
 
 def contrast(first: str, second: str) -> float:

@@ -24,7 +24,7 @@ from graphnn.render.layout import (
 )
 from graphnn.render.legend import Legend, legend_of
 from graphnn.render.palette import category_of, figure_css
-from graphnn.render.scene import Scene
+from graphnn.render.scene import Group, Scene
 from graphnn.render.text import identifier, shorten, text_width, xml
 from graphnn.render.views import build_scene
 
@@ -59,7 +59,7 @@ def _figure(scene: Scene, layout: Layout) -> Iterator[str]:
     width = max(layout.width + 2 * MARGIN, LEAST_WIDTH)
     legend = legend_of(scene, width - 2 * MARGIN)
     height = top + layout.height + MARGIN + legend.height + MARGIN
-    yield from _opening(scene, width, height)
+    yield from _opening(scene, width, height, legend)
     for index, (style, text) in enumerate(header):
         size, bold = (16, True) if style == "gnn-h" else (12, False)
         line = shorten(text, size, width - 2 * MARGIN, bold)
@@ -77,7 +77,7 @@ def _header(scene: Scene) -> Iterator[tuple[str, str]]:
     yield from (("s", notice) for notice in scene.notices)
 
 
-def _opening(scene: Scene, width: float, height: float) -> Iterator[str]:
+def _opening(scene: Scene, width: float, height: float, legend: Legend) -> Iterator[str]:
     name = identifier(scene.name)
     yield (
         f'<svg xmlns="http://www.w3.org/2000/svg" class="gnn" role="img" aria-labelledby="title-{name} desc-{name}" '
@@ -85,7 +85,8 @@ def _opening(scene: Scene, width: float, height: float) -> Iterator[str]:
     )
     yield f'<title id="title-{name}">{xml(scene.name)}</title>'
     yield f'<desc id="desc-{name}">{xml(" ".join([scene.description, *scene.notices]))}</desc>'
-    present = {category_of(box.category): None for box in scene.boxes}
+    present = dict.fromkeys([category_of(box.category) for box in scene.boxes])
+    present |= dict.fromkeys(item.entry.category for item in legend.items)
     yield f"<style>{figure_css(present)}</style>"
     yield f'<rect class="gnn-paper" width="{_n(width)}" height="{_n(height)}"/>'
 
@@ -94,8 +95,9 @@ def _content(layout: Layout) -> Iterator[str]:
     """Frames at the back; titles of groups above the edges, because edges cross the borders of groups."""
     for group in layout.groups:
         yield from _group(group)
+    places = {placed.box.key: placed.place for placed in layout.boxes}
     for edge in layout.edges:
-        yield from _edge(edge)
+        yield from _edge(edge, places[edge.edge.source])
     for group in layout.groups:
         yield from _group_title(group)
     for box in layout.boxes:
@@ -103,27 +105,31 @@ def _content(layout: Layout) -> Iterator[str]:
 
 
 def _group(placed: PlacedGroup) -> Iterator[str]:
-    group, shade = placed.group, placed.group.path.count("/") % 2
+    group, shade = placed.group, _shade(placed.group)
     frozen = " gnn-frozen" if group.frozen else ""
     yield f'<g class="gnn-group" id="group-{identifier(group.path)}" data-parent="{xml(group.parent)}">'
     yield _tooltip(group.tooltip)
-    yield f'<rect class="gnn-g{shade}{frozen}" {_place(placed.place)} rx="6"/></g>'
+    yield f'<rect class="gnn-group-{shade}{frozen}" {_place(placed.place)} rx="6"/></g>'
+
+
+def _shade(group: Group) -> str:
+    return "odd" if group.path.count("/") % 2 else "even"
 
 
 def _group_title(placed: PlacedGroup) -> Iterator[str]:
-    place, shade = placed.place, placed.group.path.count("/") % 2
+    place, shade = placed.place, _shade(placed.group)
     width = text_width(placed.title, TEXT_SIZE, bold=True)
     back = Rectangle(place.x + 5, place.y + 5, math.ceil(width) + 8, GROUP_TITLE_HEIGHT - 3)
-    yield f'<rect class="gnn-g{shade}t" {_place(back)}/>'
+    yield f'<rect class="gnn-back-{shade}" {_place(back)}/>'
     yield f'<text class="gnn-b" x="{_n(place.x + 9)}" y="{_n(place.y + 17)}">{xml(placed.title)}</text>'
     if placed.group.frozen:
         yield _lock(place.x + 12 + math.ceil(width), place.y + 7)
 
 
-def _edge(placed: PlacedEdge) -> Iterator[str]:
+def _edge(placed: PlacedEdge, source: Rectangle) -> Iterator[str]:
     edge = placed.edge
     first, *rest = placed.curve
-    path = f"M{_xy(first)}C{' '.join(map(_xy, rest))}"
+    path = f"M{_xy(_inside(first, source))}L{_xy(first)}C{' '.join(map(_xy, rest))}"
     ends = f'data-source="{xml(edge.source)}" data-target="{xml(edge.target)}" data-count="{edge.count}"'
     yield f'<g class="gnn-connection" {ends}>{_tooltip(edge.connections)}'
     yield f'<path class="gnn-edge" d="{path}"/><path class="gnn-tip" d="{_arrow(placed)}"/>'
@@ -134,6 +140,13 @@ def _edge(placed: PlacedEdge) -> Iterator[str]:
         yield f'<rect class="gnn-count" {_place(back)} rx="8"/>'
         yield f'<text class="gnn-b" text-anchor="middle" x="{_n(x)}" y="{_n(y + 4)}">{text}</text>'
     yield "</g>"
+
+
+def _inside(point: Point, place: Rectangle) -> Point:
+    """A little nearer to the middle of the box, so that no gap is left at a rounded corner; the box hides the rest."""
+    dx, dy = place.x + place.width / 2 - point[0], place.y + place.height / 2 - point[1]
+    share = 8 / max(math.hypot(dx, dy), 8)
+    return point[0] + dx * share, point[1] + dy * share
 
 
 def _arrow(placed: PlacedEdge) -> str:
@@ -194,7 +207,7 @@ def _legend(legend: Legend, top: float) -> Iterator[str]:
         else:
             yield outline(item.entry.role, item.entry.category, swatch, item.entry.frozen)
         if item.entry.frozen:
-            yield _lock(item.x + 6, item.y + 2)
+            yield _lock(item.x + 6, item.y + 1.5)
         yield f'<text class="gnn-f" x="{_n(item.x + item.text_at)}" y="{_n(item.y + 12)}">{xml(item.entry.text)}</text></g>'
     yield "</g>"
 

@@ -49,7 +49,9 @@ def broadcast_mask(arrays, mask, heads):
     """The mask as torch wants it, (batch, heads, n_q, n_k), all of it."""
     n_q, n_k = arrays["q"].shape[-2], arrays["k"].shape[-2]
     allowed = arrays["mask"]
-    allowed = {"batch_key": lambda: allowed[:, None, :], "query_key": lambda: allowed[None]}.get(mask, lambda: allowed)()
+    allowed = {"batch_key": lambda: allowed[:, None, :], "query_key": lambda: allowed[None]}.get(
+        mask, lambda: allowed
+    )()
     allowed = np.broadcast_to(allowed, (BATCH, n_q, n_k))
     return allowed if heads is None else np.broadcast_to(allowed[:, None], (BATCH, heads, n_q, n_k))
 
@@ -62,7 +64,7 @@ def broadcast_mask(arrays, mask, heads):
 def test_attention_equals_torch(n_q, n_k, mask, causal, heads):
     """A28, A29, A30, B7: any lengths, all masks, with and without axes between batch and n; values and gradients."""
     import torch
-    import torch.nn.functional as F
+    from torch.nn import functional
 
     arrays = data(n_q, n_k, heads, mask)
     allowed = np.tril(np.ones((n_q, n_k), bool)) if causal else np.ones((n_q, n_k), bool)
@@ -72,7 +74,7 @@ def test_attention_equals_torch(n_q, n_k, mask, causal, heads):
     def twin(x, p):
         # what may attend to nothing is NaN in some versions of torch, so it gets other values there, and is cut out
         some = torch.tensor(allowed.any(-1, keepdims=True))
-        y = F.scaled_dot_product_attention(x["q"], x["k"], x["v"], torch.tensor(allowed) | ~some)
+        y = functional.scaled_dot_product_attention(x["q"], x["k"], x["v"], torch.tensor(allowed) | ~some)
         return torch.where(some, y, 0.0)
 
     compare(graph_for(DotProductAttention(causal=causal, name="a"), arrays, mask), twin, arrays)
@@ -81,20 +83,20 @@ def test_attention_equals_torch(n_q, n_k, mask, causal, heads):
 @pytest.mark.peers
 def test_causal_is_torchs_is_causal():
     """Query and key 0 stand at the same time, also where there are more keys or more queries."""
-    import torch.nn.functional as F
+    from torch.nn import functional
 
     for n_q, n_k in [(3, 3), (2, 5), (5, 2)]:
         arrays = data(n_q, n_k)
-        twin = lambda x, p: F.scaled_dot_product_attention(x["q"], x["k"], x["v"], is_causal=True)  # noqa: E731
+        twin = lambda x, p: functional.scaled_dot_product_attention(x["q"], x["k"], x["v"], is_causal=True)  # noqa: E731
         compare(graph_for(DotProductAttention(causal=True, name="a"), arrays), twin, arrays)
 
 
 @pytest.mark.peers
 def test_without_scale():
-    import torch.nn.functional as F
+    from torch.nn import functional
 
     arrays = data(3, 4)
-    twin = lambda x, p: F.scaled_dot_product_attention(x["q"], x["k"], x["v"], scale=1.0)  # noqa: E731
+    twin = lambda x, p: functional.scaled_dot_product_attention(x["q"], x["k"], x["v"], scale=1.0)  # noqa: E731
     compare(graph_for(DotProductAttention(scale=False, name="a"), arrays), twin, arrays)
 
 
@@ -103,7 +105,7 @@ def test_heads_are_attention_on_the_parts(n_heads):
     arrays = data(3, 5)
     arrays["v"] = normal(BATCH, 5, 6)
     whole = run(graph_for(DotProductAttention(n_heads=n_heads, name="a"), arrays), arrays, {}).outputs["y"]
-    parts = [{name: x[..., i :: n_heads] for name, x in sorted_by_head(arrays, n_heads)} for i in range(n_heads)]
+    parts = [{name: x[..., i::n_heads] for name, x in sorted_by_head(arrays, n_heads)} for i in range(n_heads)]
     single = [run(graph_for(DotProductAttention(name="a"), part), part, {}).outputs["y"] for part in parts]
     np.testing.assert_allclose(whole, np.concatenate(single, -1), rtol=0, atol=1e-14)
 

@@ -9,6 +9,7 @@ from graphnn.errors import DTypeError, OptionError
 from graphnn.graph.graph import Graph
 from graphnn.graph.layer import Input
 from graphnn.layers import Dropout
+from graphnn.model import Model
 from peers import graph_of, normal, run
 
 SHAPE = (64, 250)
@@ -95,3 +96,21 @@ def test_no_probability_needs_no_random_numbers():
     x = Input((2, 3), name="x")
     y = run(Graph(x, Dropout(0.0)(x)), {"x": normal(2, 3)}, {}).outputs["y"]
     np.testing.assert_array_equal(y, normal(2, 3))
+
+
+def test_a_model_draws_a_new_mask_at_each_training_step():
+    """And repeats all of them from the same seed; the evaluations in between change nothing."""
+
+    def masks(seed):
+        x, model = np.ones(SHAPE, "float32"), Model(graph_of(Dropout(0.5), np.ones(SHAPE)), seed=seed)
+        drawn = []
+        for _ in range(3):
+            drawn.append(np.array(model.forward(x, training=True)) != 0)
+            np.testing.assert_array_equal(model.backward(x), 2.0 * drawn[-1])
+            np.testing.assert_array_equal(model.forward(x), x)
+        return drawn
+
+    first, other = masks(1), masks(2)
+    np.testing.assert_array_equal(first, masks(1))
+    for a, b in ((first[0], first[1]), (first[1], first[2]), (first[0], other[0])):
+        assert 0.45 < (a == b).mean() < 0.55

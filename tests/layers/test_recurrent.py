@@ -102,7 +102,9 @@ def test_cell_equals_torch(kind):
     arrays = {"x": rng.normal(size=(3, 2)), **{s: rng.normal(size=(3, 5)) for s in names}}
     inputs = [Input(("batch", x.shape[1]), name) for name, x in arrays.items()]
     outputs = CELLS[kind](5, name=kind)(*inputs)
-    graph = Graph(inputs, dict(zip(("out_h", "out_c"), outputs, strict=False)) if kind == "lstm" else {"out_h": outputs})
+    graph = Graph(
+        inputs, dict(zip(("out_h", "out_c"), outputs, strict=False)) if kind == "lstm" else {"out_h": outputs}
+    )
 
     def cell(x, p):
         module = getattr(torch.nn, f"{kind.upper()}Cell")(2, 5, dtype=torch.float64)
@@ -241,7 +243,12 @@ X = ("batch", "time", 2)
         (GraphError, "the first h and c", LSTM(3), [(X, "float32"), (("batch", 3), "float32")]),
         (GraphError, "wrong inputs", RNN(3), [(X, "float32"), *[(("batch",), "int64")] * 2]),
         (ShapeError, "takes one step", RNNCell(3), [(X, "float32"), (("batch", 3), "float32")]),
-        (ShapeError, "a state does not fit", LSTMCell(3), [(("batch", 2), "float32"), *[(("batch", 2), "float32")] * 2]),
+        (
+            ShapeError,
+            "a state does not fit",
+            LSTMCell(3),
+            [(("batch", 2), "float32"), *[(("batch", 2), "float32")] * 2],
+        ),
         (GraphError, "wrong number of inputs", LSTMCell(3), [(("batch", 2), "float32")]),
     ],
 )

@@ -8,6 +8,7 @@ import pytest
 from graphnn.errors import OptionError, ShapeError
 from graphnn.graph.graph import Graph
 from graphnn.graph.layer import Input
+from graphnn.model import Model
 from graphnn.modules import MultiHeadedAttentionModule
 from graphnn.ops.random import seed_words
 from peers import compare, compare_training, descend, graph_of, normal, random_arrays, run
@@ -43,7 +44,7 @@ def twin(n_heads, causal=False, mask=None):
 
     def outputs(x, p):
         import torch
-        import torch.nn.functional as F
+        from torch.nn import functional
 
         q, k = x["q"], x.get("k", x["q"])
         v = x.get("v", k)
@@ -53,7 +54,7 @@ def twin(n_heads, causal=False, mask=None):
             given = x["mask"]
             allowed = allowed & {"padding": given[:, None], "pairs": given[None], "all": given}[mask]
         weights = [p[f"m/{name}/W"].T for name in "QKV"]
-        y, _ = F.multi_head_attention_forward(
+        y, _ = functional.multi_head_attention_forward(
             *(t.swapaxes(0, 1) for t in (q, k, v)), D, n_heads, None, torch.cat([p[f"m/{n}/b"] for n in "QKV"]),
             None, None, False, 0.0, p["m/O/W"].T, p["m/O/b"], need_weights=False,
             attn_mask=~allowed.repeat_interleave(n_heads, 0), use_separate_proj_weight=True,
@@ -159,6 +160,30 @@ def test_nodes_and_hyperparameters():
     assert [node.name for node in graph.node("m").graph.nodes] == ["Q", "K", "V", "attention", "O"]
     weights = graph.node("m").graph.node("attention").graph.node("weights")
     assert str(weights.spec) == "float32[batch, 3, n_q, n_q]"
+
+
+def test_attention_weights_can_be_retained():
+    """The seed's derived variable `attention_weights`, and its gradient, by path."""
+    arrays = data(4, 5, "padding")
+    model = Model(graph_for(arrays, "padding", n_heads=2), device="reference", dtype="float64")
+    y = model.forward(**arrays, retain="m/attention/weights")
+    weights = model.derived_variables["m/attention/weights"]
+    assert weights.shape == (BATCH, 2, 4, 5)
+    np.testing.assert_allclose(weights.sum(-1), 1.0)
+    assert not np.broadcast_to(~arrays["mask"][:, None, None], weights.shape)[weights > 0].any()
+    model.backward(np.ones_like(y))
+    assert model.derived_variables["dLd/m/attention/weights"].any()
+
+
+def test_a_model_forgets_one_batch_before_the_next():
+    """A25, B8: any batch size after any other, forward and backward, as often as one likes."""
+    model = Model(graph_for(data(4), n_heads=2), device="reference", dtype="float64")
+    x = normal(BATCH, 4, D)
+    first = model.forward(x)
+    for batch, n in [(1, 7), (5, 2)]:
+        y = model.forward(normal(batch, n, D))
+        assert model.backward(np.ones_like(y)).shape == (batch, n, D)
+    np.testing.assert_array_equal(model.forward(x), first)
 
 
 def test_one_module_for_two_sequences_shares_its_parameters():

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from graphnn.errors import DimensionError, OptionError, ShapeError
@@ -153,6 +153,8 @@ def test_five_steps_equal_torch(kind, name, options):
 
 
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 7), st.integers(1, 4))
+@example(9, 4, 1, 2)  # one element too large
+@example(8, 4, 1, 2)  # just fits
 def test_the_solved_padding_is_the_least_that_fits(size, target, kernel, stride):
     fitting = [
         total for total in range(400) if size + total >= kernel and (size + total - kernel) // stride + 1 == target

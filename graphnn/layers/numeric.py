@@ -1,0 +1,86 @@
+"""NumericLayer: a layer whose forward and backward a user writes on arrays."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from graphnn.errors import GradientError, OptionError
+from graphnn.graph.layer import Layer
+from graphnn.graph.scope import Scope
+from graphnn.ir.tensor_spec import TensorSpec
+from graphnn.ops.op import Array, ArrayModule, Tensor
+from graphnn.ops.opaque import Opaque
+
+
+@dataclass(frozen=True, eq=False)
+class NumericLayer(Layer):
+    """A layer written on arrays, without parameters; it is drawn, scheduled and differentiated like the others.
+
+    It runs on the reference path only, has no second derivative and cannot be written to a graph file. Prefer a `Layer`
+    with `lower` where the formula can be written in tensors.
+    """
+
+    category = "numeric"
+
+    @abstractmethod
+    def output_spec(self, *specs: TensorSpec) -> TensorSpec | Sequence[TensorSpec]:
+        """Spec of the output, or several; sizes may be named at declaration."""
+
+    @abstractmethod
+    def forward(self, xp: ArrayModule, *inputs: Array) -> Array | tuple[Array, ...]:
+        """The outputs; `xp` is numpy or cupy."""
+
+    @abstractmethod
+    def backward(
+        self, xp: ArrayModule, inputs: tuple[Array, ...], outputs: tuple[Array, ...], cotangents: tuple[Array, ...]
+    ) -> Array | tuple[Array, ...]:
+        """The gradient of each floating-point input, given those of the outputs."""
+
+    def lower(self, scope: Scope, *inputs: Tensor) -> Any:
+        """One opaque op."""
+        return Opaque(self)(*inputs)
+
+    # -- what the op calls --------------------------------------------------------------------------------------------
+
+    def output_specs(self, *specs: TensorSpec) -> tuple[TensorSpec, ...]:
+        """`output_spec` as a tuple."""
+        result = self.output_spec(*specs)
+        return (result,) if isinstance(result, TensorSpec) else tuple(result)
+
+    def forward_arrays(self, xp: ArrayModule, *inputs: Array) -> tuple[Array, ...]:
+        """`forward`, checked.
+
+        Raises:
+            OptionError: shapes differ from what `output_spec` promised.
+        """
+        specs = self.output_specs(*(_spec(array) for array in inputs))
+        return self._checked("forward", _as_tuple(self.forward(xp, *inputs)), specs)
+
+    def backward_arrays(
+        self, xp: ArrayModule, inputs: tuple[Array, ...], outputs: tuple[Array, ...], cotangents: tuple[Array, ...]
+    ) -> tuple[Array, ...]:
+        """`backward`, checked.
+
+        Raises:
+            GradientError: not one gradient of the right shape per floating-point input.
+        """
+        specs = tuple(_spec(array) for array in inputs if array.dtype.kind == "f")
+        return self._checked("backward", _as_tuple(self.backward(xp, inputs, outputs, cotangents)), specs)
+
+    def _checked(self, method: str, arrays: tuple[Array, ...], specs: tuple[TensorSpec, ...]) -> tuple[Array, ...]:
+        got = [tuple(getattr(array, "shape", ())) for array in arrays]
+        if got != [spec.shape for spec in specs]:
+            kind = GradientError if method == "backward" else OptionError
+            raise kind(f"{self.kind}.{method} gives wrong shapes", where=self.default_name, expected=specs, got=got)
+        return tuple(array.astype(spec.dtype) for array, spec in zip(arrays, specs, strict=True))
+
+
+def _as_tuple(value: Array | tuple[Array, ...]) -> tuple[Array, ...]:
+    return tuple(value) if isinstance(value, (tuple, list)) else (value,)
+
+
+def _spec(array: Array) -> TensorSpec:
+    return TensorSpec(tuple(array.shape), str(array.dtype))

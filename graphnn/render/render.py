@@ -1,0 +1,74 @@
+"""render: write a drawing to a file."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from graphnn.errors import OptionError
+from graphnn.graph.graph import Graph
+from graphnn.render.dot import to_graphviz
+from graphnn.render.html import to_html
+from graphnn.render.svg import to_svg
+
+
+def render(
+    graph: Graph,
+    path: str | os.PathLike[str],
+    view: str = "forward",
+    depth: int | None = None,
+    is_frozen: Callable[[str], bool] = lambda path: False,
+) -> None:
+    """Write the drawing to `path`; the ending says how: .svg, .html or .dot.
+
+    The file is either the old one or the new one, never half of it.
+
+    Args:
+        graph: what is drawn.
+        path: file to write.
+        view: as for to_svg.
+        depth: as for to_svg.
+        is_frozen: whether the node at a path is frozen.
+
+    Raises:
+        OptionError: another ending, an unknown view or a bad depth.
+        BackendError: there is no Graphviz.
+        OSError: the folder does not exist or cannot be written.
+    """
+    writers: dict[str, Callable[[], str]] = {
+        ".svg": lambda: to_svg(graph, view, depth, is_frozen),
+        ".html": lambda: to_html(graph, view, depth, is_frozen),
+        ".dot": lambda: to_graphviz(graph, depth, view, is_frozen).source,
+    }
+    ending = Path(path).suffix.lower()
+    if ending not in writers:
+        raise OptionError("the file ending names no format", where=os.fspath(path), expected=", ".join(writers), got=ending)
+    write_text(path, writers[ending]())
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Replace the file at `path` in one step: written beside it, flushed to the disk, then renamed."""
+    target = Path(path)
+    descriptor, temporary = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, _mode(target))
+        os.replace(temporary, target)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def _mode(target: Path) -> int:
+    """Permissions of the file that is replaced, or those that a new file gets."""
+    try:
+        return target.stat().st_mode & 0o777
+    except FileNotFoundError:
+        umask = os.umask(0)
+        os.umask(umask)
+        return 0o666 & ~umask

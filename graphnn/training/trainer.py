@@ -1,0 +1,297 @@
+"""Trainer: one compiled call per step, and the loop around it."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from graphnn.arrays import check_array
+from graphnn.backends.reference import array_module_of
+from graphnn.compile import LEARNING_RATE, STEP, CompiledStep, Objective, Signature, compile_step
+from graphnn.errors import DivergenceError, GraphError, OptionError
+from graphnn.ir.tensor_spec import TensorSpec
+from graphnn.losses import Loss, loss as loss_of
+from graphnn.metrics import Metric, metric as metric_of
+from graphnn.model import Model
+from graphnn.optimizers import Optimizer, optimizer as optimizer_of
+from graphnn.schedules import schedule
+from graphnn.training.callbacks import Callback
+from graphnn.training.data import Batches
+from graphnn.training.history import History
+from graphnn.training.interrupt import Interrupt
+from graphnn.training.means import Means
+from graphnn.training.progress import Progress
+
+Targets = Any  # an array, or a dict of arrays by output name
+
+
+class Trainer:
+    """Trains a model: forward, loss, backward, clipping and update are one program, run by one call per batch.
+
+    Args:
+        model: changed in place.
+        loss: a Loss or its name; a dict by output name for several outputs.
+        optimizer: an Optimizer or its name.
+        metrics: Metrics or names ("accuracy"); a dict of such lists by output name for several outputs.
+
+    Attributes:
+        history: rows of all `fit` calls so far.
+        steps: optimizer steps done.
+        memory: optimizer states by path ("conv/W/m"), kept over freezing and unfreezing.
+        stop_requested: set it (in a callback) to end `fit` after the step at hand.
+
+    Raises:
+        OptionError, GraphError: unknown names, or losses for outputs that do not exist.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        loss: Loss | str | Mapping[str, Loss | str],
+        optimizer: Optimizer | str = "adam",
+        metrics: Sequence[Metric | str] | Mapping[str, Sequence[Metric | str]] = (),
+    ):
+        self.model = model
+        self.optimizer = optimizer_of(optimizer)
+        self.losses = {name: loss_of(value) for name, value in self._by_output(loss, "loss").items()}
+        chosen = self._by_output(metrics, "metrics") if metrics else {}
+        self.metrics = {name: tuple(metric_of(value) for value in values) for name, values in chosen.items()}
+        self.history = History()
+        self.steps = 0
+        self.memory: dict[str, Any] = {}
+        self.stop_requested = False
+        self._schedule = schedule(self.optimizer.learning_rate)
+        self._compiled: dict[object, CompiledStep] = {}
+
+    def _by_output(self, value: Any, what: str) -> dict[str, Any]:
+        names = self.model.graph.output_names or ("",)
+        if not isinstance(value, Mapping):
+            if len(names) > 1:
+                raise GraphError(f"the graph has several outputs, so give {what} as a dict", expected=names, got=value)
+            return {names[0]: value}
+        if unknown := set(value) - set(names):
+            raise GraphError(f"{what} for an output that does not exist", expected=names, got=sorted(unknown))
+        return dict(value)
+
+    # -- one step -----------------------------------------------------------------------------------------------------
+
+    def train_step(self, x: Any, y: Targets) -> float:
+        """One optimizer step on one batch: a single compiled call.
+
+        Args:
+            x: array, tuple of arrays in input order, or dict by input name.
+            y: target array, or dict by output name.
+
+        Returns:
+            The loss before the update.
+
+        Raises:
+            GraphnnError: arrays do not fit; nothing has changed.
+        """
+        return self._step(x, y)["loss"]
+
+    def _step(self, x: Any, y: Targets) -> dict[str, float]:
+        rate = self._schedule(self.steps)
+        results = self._call(x, y, training=True, rate=rate)
+        self.steps += 1
+        self.model.step += 1
+        self.model.parameters.version += 1
+        return results
+
+    def _call(self, x: Any, y: Targets, training: bool, rate: float = 0.0) -> dict[str, float]:
+        model = self.model
+        arrays, signature = model.bind(*_positional(x), training)
+        targets = self._bind_targets(y)
+        step = self._compile(signature, {name: _spec(array) for name, array in targets.items()})
+        for path, spec in step.memory.items():
+            if path not in self.memory:
+                filled = np.full(spec.shape, step.initial[path], spec.dtype)
+                self.memory[path] = model.backend.to_device(filled)
+        given = arrays | {f"target:{name}": array for name, array in targets.items()} | self.memory
+        given[LEARNING_RATE] = model.to_device(np.asarray(rate), model.dtype)
+        given[STEP] = model.to_device(np.asarray(self.steps + 1), model.dtype)
+        results = step.compiled(model.call_arrays(given, step.compiled.inputs, model.step))
+        return {key.removeprefix("metric:"): float(value) for key, value in results.items()}
+
+    def _bind_targets(self, y: Targets) -> dict[str, Any]:
+        names = list(self.losses)
+        given = dict(y) if isinstance(y, Mapping) else {names[0]: y}
+        if set(given) != set(names) or (not isinstance(y, Mapping) and len(names) > 1):
+            raise GraphError("targets do not match the losses", where="y", expected=names, got=sorted(given))
+        return {name: self._bind_target(name, array) for name, array in given.items()}
+
+    def _bind_target(self, name: str, array: Any) -> Any:
+        array = array if hasattr(array, "dtype") and hasattr(array, "shape") else np.asarray(array)
+        dtype = {"f": self.model.dtype, "i": "int64", "u": "int64", "b": "bool"}.get(array.dtype.kind, "")
+        if not dtype:
+            raise OptionError("targets are numbers", where=f"y {name}".strip(), expected="integers or floats", got=array.dtype)
+        spec = TensorSpec(tuple(array.shape), dtype)
+        return self.model.to_device(check_array(array, spec, self.model.dtype, "y"), dtype)
+
+    def _compile(self, signature: Signature, targets: Mapping[str, TensorSpec]) -> CompiledStep:
+        key = (signature, tuple(targets.items()), self.model.device)
+        if key not in self._compiled:
+            self._check_targets(signature, targets)
+            objective = Objective(self.losses, self.metrics, self.optimizer if signature.training else None)
+            self._compiled[key] = compile_step(
+                self.model.graph, self.model.flat, signature, targets, objective, self.model.backend
+            )  # fmt: skip
+        return self._compiled[key]
+
+    def _check_targets(self, signature: Signature, targets: Mapping[str, TensorSpec]) -> None:
+        sizes = {spec.shape[0] for _, spec in signature.inputs if spec.rank} | {s.shape[0] for s in targets.values() if s.rank}
+        if len(sizes) > 1:
+            specs = [f"{name}: {spec}" for name, spec in (*signature.inputs, *targets.items())]
+            raise GraphError("inputs and targets differ in batch size", where="y", got=", ".join(specs))
+
+    # -- loops --------------------------------------------------------------------------------------------------------
+
+    def fit(
+        self,
+        data: Any,
+        epochs: int = 1,
+        batch_size: int = 32,
+        validation: Any = None,
+        callbacks: Sequence[Callback] = (),
+        seed: int = 0,
+        shuffle: bool = True,
+        steps: int | None = None,
+        progress: bool = True,
+        on_interrupt: str = "stop",
+    ) -> History:
+        """Train on `data`.
+
+        Args:
+            data: (x, y), or an iterable of (x, y) batches that can be gone through again.
+            epochs: passes over the data.
+            batch_size: examples per step, where `data` is (x, y).
+            validation: (x, y), evaluated after every epoch.
+            callbacks: called with this trainer; see `graphnn.Callback`.
+            seed: of the order of examples; the order of epoch e depends on (seed, e) alone.
+            shuffle: False keeps the order of the data.
+            steps: stop after this many steps, wherever the epochs stand.
+            progress: a progress line on a terminal, one plain line per epoch elsewhere.
+            on_interrupt: "stop": the first Ctrl-C ends training after the step at hand and returns, the second raises;
+                "raise": KeyboardInterrupt as usual.
+
+        Returns:
+            The history of all fits of this trainer; `status` is "finished", "stopped" or "interrupted".
+
+        Raises:
+            DivergenceError: the loss is NaN or infinite; says at which step.
+            GraphnnError: the data do not fit; nothing was trained.
+        """
+        if epochs < 0 or on_interrupt not in ("stop", "raise"):
+            raise OptionError("fit got a bad option", expected="epochs >= 0, on_interrupt 'stop' or 'raise'", got=(epochs, on_interrupt))
+        batches = _batches(data, batch_size, seed, shuffle)
+        self.stop_requested = False
+        loop = _Loop(self, batches, steps, Progress(epochs, len(batches)) if progress else None, list(callbacks))
+        with Interrupt(on_interrupt == "stop") as interrupt:
+            status = loop.run(epochs, validation, batch_size, interrupt)
+        self.history.status = status
+        return self.history
+
+    def evaluate(self, data: Any, batch_size: int = 256) -> dict[str, float]:
+        """Loss and metrics over `data`, each batch weighted by its number of examples; nothing changes."""
+        means = Means()
+        for x, y in _batches(data, batch_size, 0, False):
+            means.add(self._call(x, y, training=False), _batch_size(x))
+        return means.values()
+
+    def predict(self, x: Any, batch_size: int = 256) -> Any:
+        """Outputs for all of `x`, computed in batches; the structure of `Model.forward`."""
+        parts = []
+        for batch, _ in _batches((x, None), batch_size, 0, False):
+            positional, named = _positional(batch)
+            parts.append(self.model.run(*positional, keep=False, **named).outputs)
+        return _join(parts)
+
+
+class _Loop:
+    """One `fit`: epochs of batches, callbacks, rows of history."""
+
+    def __init__(
+        self, trainer: Trainer, batches: Any, steps: int | None, progress: Progress | None, callbacks: list[Callback]
+    ):
+        self.trainer, self.batches, self.progress, self.callbacks = trainer, batches, progress, callbacks
+        self.left = math.inf if steps is None else steps
+
+    def run(self, epochs: int, validation: Any, batch_size: int, interrupt: Interrupt) -> str:
+        trainer = self.trainer
+        self._tell("on_train_begin")
+        for epoch in range(epochs):
+            if self.left <= 0 or trainer.stop_requested or interrupt.requested:
+                break
+            started = time.perf_counter()
+            self._tell("on_epoch_begin", epoch)
+            means = self._epoch(epoch, interrupt)
+            row = {"epoch": len(trainer.history) + 1, "step": trainer.steps, **means.values()}
+            if validation is not None and not interrupt.requested:
+                row |= {f"val_{key}": value for key, value in trainer.evaluate(validation, max(batch_size, 256)).items()}
+            row |= {"learning_rate": trainer._schedule(max(trainer.steps - 1, 0)), "seconds": time.perf_counter() - started}
+            trainer.history.append(row)
+            if self.progress:
+                self.progress.end_epoch(row)
+            self._tell("on_epoch_end", row)
+        self._tell("on_train_end")
+        return "interrupted" if interrupt.requested else "stopped" if trainer.stop_requested else "finished"
+
+    def _epoch(self, epoch: int, interrupt: Interrupt) -> Means:
+        means = Means()
+        if hasattr(self.batches, "set_epoch"):
+            self.batches.set_epoch(epoch)
+        for index, (x, y) in enumerate(self.batches):
+            if self.left <= 0 or self.trainer.stop_requested or interrupt.requested:
+                break
+            results = self.trainer._step(x, y)
+            self.left -= 1
+            if not math.isfinite(results["loss"]):
+                raise DivergenceError(
+                    "the loss is not finite", where=f"step {self.trainer.steps}", got=results["loss"],
+                    fix="lower the learning rate, clip gradients (clip_norm=1), or look for bad numbers in the data",
+                )  # fmt: skip
+            means.add(results, _batch_size(x))
+            if self.progress:
+                self.progress.update(epoch, index + 1, means.values(), _batch_size(x))
+            self._tell("on_batch_end", index, results)
+        return means
+
+    def _tell(self, event: str, *arguments: Any) -> None:
+        for callback in self.callbacks:
+            getattr(callback, event)(self.trainer, *arguments)
+
+
+def _positional(x: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """One array, a tuple in input order, or a dict by name -> arguments of a call."""
+    if isinstance(x, Mapping):
+        return (), dict(x)
+    return (tuple(x), {}) if isinstance(x, tuple) else ((x,), {})
+
+
+def _batches(data: Any, batch_size: int, seed: int, shuffle: bool) -> Any:
+    if isinstance(data, tuple) and len(data) == 2:
+        return Batches(*data, batch_size=batch_size, seed=seed, shuffle=shuffle)
+    return data
+
+
+def _batch_size(x: Any) -> int:
+    if isinstance(x, (Mapping, tuple)):
+        x = next(iter(x.values() if isinstance(x, Mapping) else x))
+    return len(x)
+
+
+def _spec(array: Any) -> TensorSpec:
+    return TensorSpec(tuple(array.shape), str(array.dtype))
+
+
+def _join(parts: list[Any]) -> Any:
+    first = parts[0]
+    if isinstance(first, Mapping):
+        return {key: _join([part[key] for part in parts]) for key in first}
+    if isinstance(first, tuple):
+        return tuple(_join([part[index] for part in parts]) for index in range(len(first)))
+    return array_module_of(first).concatenate(parts)
