@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from graphnn.autodiff import append_gradients
 from graphnn.backends.executable import Backend, Executable
@@ -64,7 +64,7 @@ class Compiled:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
 
-    def __call__(self, arrays: Mapping[str, object]) -> dict[str, object]:
+    def __call__(self, arrays: Mapping[str, Any]) -> dict[str, Any]:
         """Run with arrays by name; returns outputs by key."""
         results = self.executable([arrays[name] for name in self.inputs])
         return dict(zip(self.outputs, results, strict=True))

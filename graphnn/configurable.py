@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from abc import ABC
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
@@ -14,7 +13,7 @@ from graphnn.graph.layer import snake_case
 
 
 @dataclass(frozen=True)
-class Configurable(ABC):
+class Configurable:
     """The dataclass fields are the hyper-parameters; equal fields make equal objects.
 
     A subclass that sets `family`, such as "loss", opens a family; all classes below it are known to `choose` by name.
@@ -44,10 +43,10 @@ class Configurable(ABC):
         value = getattr(self, name)
         if value is None and any(f.name == name and f.default is None for f in dataclasses.fields(self)):
             return
-        kind, _, bounds = interval.rpartition("integer ")
-        kinds = int if kind or interval != bounds else (int, float)
+        _, integer, bounds = interval.rpartition("integer ")
+        kinds = int if integer else (int, float)
         if isinstance(value, bool) or not isinstance(value, kinds) or not _lies_within(value, bounds):
-            expected = f"a number in {interval}" if kinds is not int else f"an {interval}"
+            expected = f"an integer in {bounds}" if integer else f"a number in {bounds}"
             raise OptionError(f"`{name}` does not fit", where=type(self).__name__, expected=expected, got=repr(value))
 
     def check_choice(self, name: str, choices: tuple[str, ...]) -> None:
@@ -65,7 +64,7 @@ class Configurable(ABC):
         return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
 
     def to_config(self) -> dict[str, Any]:
-        """A JSON-able description, such as {"loss": "Huber", "delta": 1.0, ...}; `choose` makes an equal object of it."""
+        """A JSON-able description, such as {"loss": "Huber", "delta": 1.0, ...}, which `choose` reads."""
         return {self.family: type(self).__name__, **{name: _plain(value) for name, value in self.options().items()}}
 
 

@@ -298,7 +298,7 @@ class _ScanGradient:
             return None
         left, b = product.inputs
         transposed = made.get(left)
-        if transposed is None or transposed.op != Transpose((1, 0)) or b.spec.rank != 2:
+        if transposed is None or not _swaps(transposed.op) or b.spec.rank != 2:
             return None
         return Tensor(self.builder, transposed.inputs[0]), Tensor(self.builder, b)
 
@@ -323,6 +323,10 @@ def _fresh_zeros(cotangents: Tensors) -> set[Value]:
     recent = cotangents[0].builder.instructions[-len(cotangents) :]
     fills = [i for i in recent if isinstance(i.op, Fill) and i.op.value == 0]
     return {value for instruction in fills for value in instruction.outputs}
+
+
+def _swaps(op: object) -> bool:
+    return isinstance(op, Transpose) and op.order == (1, 0)
 
 
 def _float_positions(tensors: Sequence[Tensor]) -> list[int]:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import bisect
 import math
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 from graphnn.configurable import Configurable, choose
 from graphnn.errors import OptionError
 
 
 @dataclass(frozen=True)
-class Schedule(Configurable):
+class Schedule(Configurable, ABC):
     """A learning rate for each step; steps count from 0."""
 
     family = "schedule"
@@ -40,7 +40,7 @@ class Constant(Schedule):
     """`value` at every step."""
 
     value: float = 0.01
-    intervals = {"value": "[0, inf)"}
+    intervals: ClassVar[dict[str, str]] = {"value": "[0, inf)"}
 
     def rate(self, step: int) -> float:
         """The value."""
@@ -56,7 +56,7 @@ class Exponential(Schedule):
     decay: float = 0.1
     stage_length: int = 500
     staircase: bool = False
-    intervals = {"initial": "[0, inf)", "decay": "(0, 1]", "stage_length": "integer [1, inf)"}
+    intervals: ClassVar[dict[str, str]] = {"initial": "[0, inf)", "decay": "(0, 1]", "stage_length": "integer [1, inf)"}
 
     def rate(self, step: int) -> float:
         """After each `stage_length` steps a factor of `decay`."""
@@ -78,7 +78,7 @@ class Step(Schedule):
     initial: float = 0.01
     boundaries: tuple[int, ...] = (1000,)
     factor: float = 0.1
-    intervals = {"initial": "[0, inf)", "factor": "(0, inf)"}
+    intervals: ClassVar[dict[str, str]] = {"initial": "[0, inf)", "factor": "(0, inf)"}
 
     def __post_init__(self) -> None:
         Schedule.__post_init__(self)
@@ -105,7 +105,7 @@ class Cosine(Schedule):
     initial: float = 0.01
     steps: int = 1000
     final: float = 0.0
-    intervals = {"initial": "[0, inf)", "steps": "integer [1, inf)", "final": "[0, inf)"}
+    intervals: ClassVar[dict[str, str]] = {"initial": "[0, inf)", "steps": "integer [1, inf)", "final": "[0, inf)"}
 
     def rate(self, step: int) -> float:
         """Half a cosine."""
@@ -125,7 +125,7 @@ class WarmUp(Schedule):
 
     schedule: Schedule | float = 0.01
     steps: int = 100
-    intervals = {"steps": "integer [1, inf)"}
+    intervals: ClassVar[dict[str, str]] = {"steps": "integer [1, inf)"}
 
     def __post_init__(self) -> None:
         Schedule.__post_init__(self)
@@ -148,7 +148,7 @@ class Noam(Schedule):
     model_dim: int = 512
     scale_factor: float = 1.0
     warmup_steps: int = 4000
-    intervals = {
+    intervals: ClassVar[dict[str, str]] = {
         "model_dim": "integer [1, inf)",
         "scale_factor": "(0, inf)",
         "warmup_steps": "integer [1, inf)",

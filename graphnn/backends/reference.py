@@ -132,7 +132,7 @@ def array_module(device: str) -> ArrayModule:
     if device != "cuda":
         raise BackendError("unknown device", expected='"cpu", "cuda" or "reference"', got=repr(device))
     try:
-        import cupy
+        import cupy  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise BackendError(
             'device="cuda" needs CuPy', got=str(error), fix='pip install "graphnn[cuda13]" (or [cuda12]), or device="cpu"'

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import itertools
 import re
-import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -49,10 +48,10 @@ class Layer(ABC):
             Layer.registry[cls.__name__] = cls
 
     @abstractmethod
-    def lower(self, scope: Scope, *inputs: Tensor) -> Tensor | tuple[Tensor, ...] | dict[str, Tensor]:
-        """The layer as mathematics on tensors. Runs at declaration (named sizes) and at compile time (integers)."""
+    def lower(self, scope: Scope, *inputs: Any, **named: Any) -> Tensor | tuple[Tensor, ...] | dict[str, Tensor]:
+        """The layer as mathematics on tensors, one argument per input. Runs at declaration (named sizes) and at compile time (integers)."""
 
-    def __call__(self, *inputs: SymbolicTensor) -> Any:
+    def __call__(self, *inputs: SymbolicTensor | None) -> Any:
         return connect(self, inputs)
 
     @property
@@ -241,10 +240,10 @@ def check_name(name: str) -> None:
 
 def user_position() -> Position:
     """File and line of the innermost caller outside of the package."""
-    frame = sys._getframe(1)
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(PACKAGE_FOLDER):
+    frame = inspect.currentframe()
+    while frame is not None and frame.f_code.co_filename.startswith(PACKAGE_FOLDER):
         frame = frame.f_back
-    return frame.f_code.co_filename, frame.f_lineno
+    return (frame.f_code.co_filename, frame.f_lineno) if frame else ("", 0)
 
 
 def connect(

@@ -40,7 +40,7 @@ class Module(Composite):
     def __init__(self, name: str | None = None):
         super().__init__(name=name)
 
-    def forward(self, *inputs: Any) -> Any:
+    def forward(self, *inputs: Any, **named: Any) -> Any:
         """Connect layers to the symbolic inputs; returns a symbolic tensor, or a tuple or dict of them."""
         expected = f"def forward(self, ...) in {type(self).__name__}"
         raise GraphError("a module must define forward", where=self.default_name, expected=expected, got="none")

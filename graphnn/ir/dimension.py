@@ -246,7 +246,8 @@ def _parse(tree: ast.expr) -> Size:
             return _parse(left) * _parse(right)
         case ast.BinOp(left=left, op=ast.FloorDiv(), right=ast.Constant(value=int(divisor))):
             return _parse(left) // divisor
-    raise ValueError("not a size")
+        case _:
+            raise ValueError("not a size")
 
 
 def is_known(size: Size) -> bool:

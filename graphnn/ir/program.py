@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol
+from typing import Any, ClassVar, Protocol
 
 from graphnn.ir.tensor_spec import TensorSpec
 
@@ -49,13 +49,14 @@ class Value:
 class Operation(Protocol):
     """What the ir knows of an op; the class itself lives in graphnn.ops."""
 
-    @property
-    def name(self) -> str:
-        """Registry name, such as `tanh`."""
-        ...
+    name: ClassVar[str]  # in the registry, such as `tanh`
 
     def infer(self, *specs: TensorSpec) -> tuple[TensorSpec, ...]:
         """Output specs, or a typed error."""
+        ...
+
+    def vjp(self, inputs: Any, outputs: Any, cotangents: Any) -> Any:
+        """Cotangents of the inputs, in tensors of the program under construction."""
         ...
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import re
+from abc import abstractmethod
 from ast import literal_eval
 from dataclasses import dataclass
-from typing import final
+from typing import Any, final
 
 from graphnn.errors import OptionError
 from graphnn.graph.layer import Layer, snake_case
@@ -21,6 +22,10 @@ class Activation(Layer):
     """y[i] = f(x[i])."""
 
     category = "activation"
+
+    @abstractmethod
+    def lower(self, scope: Scope, *inputs: Any, **named: Any) -> Tensor:
+        """One tensor in, one of the same shape out."""
 
 
 @final
@@ -219,7 +224,7 @@ def activation(value: Activation | str | None) -> Activation:
         raise OptionError("wrong arguments of an activation", expected=f"{kind.__name__}(name=number)", got=value) from None
 
 
-def _keywords(text: str) -> dict[str, object]:
+def _keywords(text: str) -> dict[str, Any]:
     pairs = (part.split("=") for part in text.split(",") if part.strip())
     return {key.strip(): literal_eval(value.strip()) for key, value in pairs}
 

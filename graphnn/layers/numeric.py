@@ -26,11 +26,11 @@ class NumericLayer(Layer):
     category = "numeric"
 
     @abstractmethod
-    def output_spec(self, *specs: TensorSpec) -> TensorSpec | Sequence[TensorSpec]:
+    def output_spec(self, *specs: Any, **named: Any) -> TensorSpec | Sequence[TensorSpec]:
         """Spec of the output, or several; sizes may be named at declaration."""
 
     @abstractmethod
-    def forward(self, xp: ArrayModule, *inputs: Array) -> Array | tuple[Array, ...]:
+    def forward(self, xp: ArrayModule, *inputs: Any, **named: Any) -> Array | tuple[Array, ...]:
         """The outputs; `xp` is numpy or cupy."""
 
     @abstractmethod

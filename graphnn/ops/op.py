@@ -116,8 +116,8 @@ class Tensor:
 
     def fill(self, number: float, shape: Shape, dtype: str | None = None) -> Tensor:
         """A constant tensor of this tensor's dtype in the same Program."""
-        op = Op.registry["fill"](value=number, shape=shape, dtype=dtype or self.dtype)
-        return emit(op, (), self.builder)[0]
+        attributes: dict[str, Any] = {"value": number, "shape": shape, "dtype": dtype or self.dtype}
+        return emit(Op.registry["fill"](**attributes), (), self.builder)[0]
 
     def __add__(self, other: Tensor | float) -> Tensor:
         return self._apply("add", other)

@@ -187,7 +187,9 @@ class Concatenate(Op):
         return xp.concatenate(arrays, axis=self.axis)
 
     def vjp(self, inputs, outputs, cotangents):
-        (dy,), start, parts = cotangents, 0, []
+        (dy,) = cotangents
+        start: Size = 0
+        parts: list[Tensor] = []
         for x in inputs:
             stop = start + x.shape[self.axis]
             parts.append(dy.slice(self.axis, start, stop))

@@ -105,16 +105,19 @@ def reshape_twice(rewriter: Rewriter, instruction: Instruction, inputs: tuple[Va
 
 def transpose_twice(rewriter: Rewriter, instruction: Instruction, inputs: tuple[Value, ...]) -> Value | None:
     """transpose(transpose(x)) -> one transpose; the order 0, 1, 2... -> x."""
-    outer = instruction.op
-    inner = rewriter.made_by(inputs[0], Transpose)
-    if not isinstance(outer, Transpose):
-        return None
-    order, source = outer.order, inputs[0]
-    if inner is not None and isinstance(inner.op, Transpose):
-        order, source = tuple(inner.op.order[axis] for axis in outer.order), inner.inputs[0]
+    order, source = _order(instruction), inputs[0]
+    inner = rewriter.made_by(source, Transpose)
+    if inner is not None:
+        order, source = tuple(_order(inner)[axis] for axis in order), inner.inputs[0]
     if order == tuple(range(len(order))):
         return source
     return rewriter.emit(Transpose(order), source) if inner else None
+
+
+def _order(instruction: Instruction) -> tuple[int, ...]:
+    if not isinstance(instruction.op, Transpose):
+        raise TypeError(instruction.op)
+    return instruction.op.order
 
 
 def same_spec(rewriter: Rewriter, instruction: Instruction, inputs: tuple[Value, ...]) -> Value | None:

@@ -10,7 +10,7 @@ from graphnn.graph.graph import Graph
 from graphnn.render.layout import shows_count
 from graphnn.render.palette import CATEGORIES, category_of
 from graphnn.render.scene import Box, Group, Scene
-from graphnn.render.text import clean, identifier
+from graphnn.render.text import TIMES, clean, identifier
 from graphnn.render.views import build_scene
 
 if TYPE_CHECKING:
@@ -47,19 +47,19 @@ def to_graphviz(
     digraph.attr(label=_escape(label), labelloc="t", fontname="Helvetica", compound="true")
     _fill(digraph, scene)
     for edge in scene.edges:
-        count = {"label": f"×{edge.count}"} if shows_count(edge) else {}
+        count = {"label": f"{TIMES}{edge.count}"} if shows_count(edge) else {}
         digraph.edge(identifier(edge.source), identifier(edge.target), **count)
     return digraph
 
 
 def _fill(digraph: graphviz.Digraph, scene: Scene) -> None:
-    """Write boxes into the clusters of their groups; clusters are closed innermost first."""
+    """Write boxes into the clusters of their groups; a cluster goes into the one around it when it is complete."""
     clusters = {"": digraph}
     for group in scene.groups:
         clusters[group.path] = _cluster(digraph, group)
     for box in scene.boxes:
         _node(clusters[box.group], box)
-    for group in reversed(scene.groups):
+    for group in sorted(scene.groups, key=lambda group: -group.path.count("/")):
         clusters[group.parent].subgraph(clusters[group.path])
 
 

@@ -7,7 +7,7 @@ import io
 import json
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any
 
 from graphnn.errors import BackendError
@@ -32,7 +32,7 @@ def positions(dot: str) -> dict[str, Any]:
             text = pygraphviz.AGraph(string=dot).draw(format="json0", prog="dot")
         except (ValueError, OSError) as error:
             raise _failure(str(error)) from error
-    return json.loads(text)
+    return json.loads(text or "{}")
 
 
 def _by_program(dot: str) -> bytes:
@@ -52,8 +52,8 @@ def _missing() -> BackendError:
     return BackendError(
         "drawing needs Graphviz for the places of boxes, and there is none",
         where="render", expected="the package pygraphviz, or the package graphviz and the program dot on the PATH",
-        fix="`pip install pygraphviz` (its wheels carry Graphviz), or install Graphviz with the system's package manager"
-        " (apt, dnf, brew, winget) for `dot`, or use graph.summary(), which needs neither",
+        fix="`pip install pygraphviz` (its wheels carry Graphviz), or install Graphviz with the system's package"
+        " manager (apt, dnf, brew, winget) for `dot`, or use graph.summary(), which needs neither",
     )  # fmt: skip
 
 
@@ -62,7 +62,7 @@ def _failure(text: str) -> BackendError:
 
 
 @contextlib.contextmanager
-def _silence() -> Iterator[None]:
+def _silence() -> Generator[None]:
     """Drop what pygraphviz and the C library say on the standard error stream about sizes and fonts."""
     with contextlib.redirect_stderr(io.StringIO()), contextlib.ExitStack() as stack:
         try:

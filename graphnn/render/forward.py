@@ -121,12 +121,18 @@ class ForwardWalk:
         inside = plural(len(node.graph.nodes), "node") + " inside" if node.graph is not None else ""
         lines = (path, *_few(outputs_of(node)), str(counts), inside, zeros)
         role, category = ("module", "module") if node.graph is not None else ("layer", node.layer.category)
-        self.boxes.append(
-            Box(
-                path, role, node.layer.kind, category, tuple(filter(None, lines)),
-                (*attributes_of(path, node, counts), *given), frame.path, counts.all_frozen, counts.is_later_use,
-            )  # fmt: skip
+        box = Box(
+            key=path,
+            role=role,
+            title=node.layer.kind,
+            category=category,
+            lines=tuple(filter(None, lines)),
+            tooltip=(*attributes_of(path, node, counts), *given),
+            group=frame.path,
+            frozen=counts.all_frozen,
+            shared=counts.is_later_use,
         )
+        self.boxes.append(box)
         outputs = node.output_names or ("",)
         frame.sources[node.name] = tuple(Origin(path, *pair) for pair in zip(outputs, node.specs, strict=True))
 

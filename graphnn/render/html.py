@@ -61,7 +61,12 @@ def _css() -> str:
         "td,th{padding:3px 10px;text-align:left;font-weight:400;border-bottom:1px solid {frame};white-space:nowrap}",
         "thead th{font-weight:700}td:nth-child(4){text-align:right;font-variant-numeric:tabular-nums}",
     ]
-    return _painted(rules, "light") + "@media (prefers-color-scheme:dark){" + _painted(rules[:1] + rules[3:4], "dark") + "}"
+    return (
+        _painted(rules, "light")
+        + "@media (prefers-color-scheme:dark){"
+        + _painted(rules[:1] + rules[3:4], "dark")
+        + "}"
+    )
 
 
 def _painted(rules: list[str], theme: str) -> str:

@@ -20,7 +20,6 @@ LOCK_WIDTH = 16
 GROUP_TITLE_HEIGHT = 20
 COUNT_WIDTH, COUNT_HEIGHT = 40, 16  # room for ×9,999
 ROOM_FOR_CORNERS = {"input": 8, "output": 8, "module": 6}  # of rounded ends, and of the second frame of a module
-EASY = 400  # boxes and edges up to which Graphviz may look for the best places as long as it likes
 SPINE_WEIGHT = 4  # pull of an edge to the next row; that of others is 1: chains become straight, and layout faster
 Point = tuple[float, float]
 
@@ -55,7 +54,7 @@ class PlacedGroup:
 
 @dataclass(frozen=True)
 class PlacedEdge:
-    """An edge; `curve` is a point and then three for each Bezier piece, `tip` the end of the arrow, `label` its centre."""
+    """An edge; `curve` is a point and three for each Bezier piece, `tip` the end of the arrow, `label` a centre."""
 
     edge: Edge
     curve: tuple[Point, ...]
@@ -118,13 +117,13 @@ def _size(box: Box, lines: tuple[str, ...]) -> tuple[int, int]:
     return 2 * round(width / 2 + 0.5), 2 * round(height / 2 + 0.5)
 
 
-# -- the question ---------------------------------------------------------------------------------------------------------
+# -- the question ------------------------------------------------------------------------------------------------------
 
 
 def _question(scene: Scene, sizes: list[tuple[int, int]], titles: list[str]) -> Iterator[str]:
     """DOT text with numbers for names, so that no name needs quoting and none changes a place."""
-    effort = "" if len(scene.boxes) + len(scene.edges) <= EASY else " nslimit=2 nslimit1=2"
-    yield f"digraph {{ graph [nodesep=0.3 ranksep=0.35{effort}] node [shape=box fixedsize=true label=\"\"] edge [arrowsize=0.8]"
+    yield "digraph {"
+    yield 'graph [nodesep=0.3 ranksep=0.35] node [shape=box fixedsize=true label=""] edge [arrowsize=0.8]'
     number = {box.key: index for index, box in enumerate(scene.boxes)}
     members: dict[str, list[int]] = {}
     for index, box in enumerate(scene.boxes):
@@ -149,7 +148,7 @@ def shows_count(edge: Edge) -> bool:
 def _clusters(
     scene: Scene, titles: list[str], members: dict[str, list[int]], sizes: list[tuple[int, int]]
 ) -> Iterator[str]:
-    """Nested subgraphs; groups come outer before inner and each before its next sibling, so a stack of ends is enough."""
+    """Nested subgraphs; as a group is followed by those inside it, a stack of open ones is enough."""
     open_paths: list[str] = []
     for index, (group, title) in enumerate(zip(scene.groups, titles, strict=True)):
         while open_paths and open_paths[-1] != group.parent:
@@ -168,11 +167,13 @@ def _node(index: int, size: tuple[int, int]) -> str:
 
 def _blank(width: int, height: int) -> str:
     """A label without letters: it keeps room, and needs no font."""
-    attributes = f'FIXEDSIZE="TRUE" WIDTH="{width}" HEIGHT="{height}" BORDER="0" CELLBORDER="0" CELLPADDING="0" CELLSPACING="0"'
+    attributes = (
+        f'FIXEDSIZE="TRUE" WIDTH="{width}" HEIGHT="{height}" BORDER="0" CELLBORDER="0" CELLPADDING="0" CELLSPACING="0"'
+    )
     return f"<<TABLE {attributes}><TR><TD></TD></TR></TABLE>>"
 
 
-# -- the answer -----------------------------------------------------------------------------------------------------------
+# -- the answer --------------------------------------------------------------------------------------------------------
 
 
 def _numbers(text: str) -> list[float]:
@@ -195,7 +196,7 @@ def _point(text: str, height: float) -> Point:
 
 
 def _edge(edge: Edge, item: dict[str, Any], height: float) -> PlacedEdge | None:
-    """Places from `pos="e,x,y x,y x,y x,y x,y..."`: the tip of the arrow, then the curve; None where it has no place."""
+    """Places from `pos="e,x,y x,y x,y x,y x,y..."`: tip of the arrow, then the curve; None where there is none."""
     if "pos" not in item:
         return None
     tip, *curve = item["pos"].split(";")[0].split()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from graphnn.render.layout import TEXT_SIZE, shows_count
 from graphnn.render.palette import CATEGORIES, category_of
 from graphnn.render.scene import Scene
-from graphnn.render.text import text_width
+from graphnn.render.text import TIMES, text_width
 
 ROW_HEIGHT = 21
 GAP = 18
@@ -62,7 +62,9 @@ def entries_of(scene: Scene) -> list[Entry]:
     """What the picture has to explain."""
     present = {category_of(box.category) for box in scene.boxes if box.role in ("layer", "input", "output")}
     entries = [
-        Entry(name, name, name if name in ("input", "output") else "layer", name) for name in CATEGORIES if name in present
+        Entry(name, name, name if name in ("input", "output") else "layer", name)
+        for name in CATEGORIES
+        if name in present
     ]
     roles = {box.role for box in scene.boxes}
     if "module" in roles:
@@ -72,7 +74,7 @@ def entries_of(scene: Scene) -> list[Entry]:
     if any(box.shared for box in scene.boxes) or any("· = " in group.title for group in scene.groups):
         entries.append(Entry("shared", "has the parameters of that node", symbol="= path"))
     if any(map(shows_count, scene.edges)):
-        entries.append(Entry("count", "two connections", symbol="×2"))
+        entries.append(Entry("count", "two connections", symbol=f"{TIMES}2"))
     if "reference" in roles:
         entries.append(Entry("reference", "a connection from afar", "reference"))
     return entries

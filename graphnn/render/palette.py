@@ -90,7 +90,10 @@ def style_sheet(rules: Iterable[Rule]) -> str:
 
 
 def _plain_parts(rule: Rule) -> list[str]:
-    return [*(f"{key}:{colour.light}" for key, (_, colour) in rule.paints.items()), *([rule.extra] if rule.extra else [])]
+    return [
+        *(f"{key}:{colour.light}" for key, (_, colour) in rule.paints.items()),
+        *([rule.extra] if rule.extra else []),
+    ]
 
 
 def base(selector: str, extra: str = "", **paints: str) -> Rule:

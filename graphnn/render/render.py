@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import tempfile
+import secrets
 from collections.abc import Callable
 from pathlib import Path
 
@@ -44,31 +44,22 @@ def render(
     }
     ending = Path(path).suffix.lower()
     if ending not in writers:
-        raise OptionError("the file ending names no format", where=os.fspath(path), expected=", ".join(writers), got=ending)
+        raise OptionError(
+            "the file ending names no format", where=os.fspath(path), expected=", ".join(writers), got=ending
+        )
     write_text(path, writers[ending]())
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
     """Replace the file at `path` in one step: written beside it, flushed to the disk, then renamed."""
     target = Path(path)
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}.part")
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as file:
+        with open(temporary, "x", encoding="utf-8", newline="\n") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, _mode(target))
         os.replace(temporary, target)
     except BaseException:
-        os.unlink(temporary)
+        temporary.unlink(missing_ok=True)
         raise
-
-
-def _mode(target: Path) -> int:
-    """Permissions of the file that is replaced, or those that a new file gets."""
-    try:
-        return target.stat().st_mode & 0o777
-    except FileNotFoundError:
-        umask = os.umask(0)
-        os.umask(umask)
-        return 0o666 & ~umask

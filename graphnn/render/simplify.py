@@ -1,7 +1,8 @@
 """Scenes that would be too large, made smaller in a way that the picture itself tells.
 
-Two things are too much for a reader and for the layout: thousands of boxes, and edges that run past very many boxes (a mask
-that every layer of a long chain reads). The first become one box that counts them, the second a label beside the target.
+Two things are too much for a reader and for the layout: thousands of boxes, and edges that run past very many boxes (a
+mask that every layer of a long chain reads). The first become one box that counts them, the second a label beside the
+target.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ KEPT_BOXES = 300  # of a scene that has more: half of them from its beginning, h
 OMISSION = "@omission"
 REFERENCE = "@reference/"  # before the key of the box that it stands beside
 LONG = 6  # levels that an edge passes; shorter ones are always drawn
-LEVELS = 1000  # levels that all edges together may pass; Graphviz needs a place for each edge on each level
+LEVELS = 600  # levels that all edges together may pass; Graphviz needs a place for each edge on each level
 
 
 def condense(scene: Scene) -> Scene:

@@ -12,7 +12,6 @@ from graphnn.render.layout import (
     LINE_HEIGHT,
     PADDING_Y,
     TEXT_SIZE,
-    TITLE_SIZE,
     Layout,
     PlacedBox,
     PlacedEdge,
@@ -25,7 +24,7 @@ from graphnn.render.layout import (
 from graphnn.render.legend import Legend, legend_of
 from graphnn.render.palette import category_of, figure_css
 from graphnn.render.scene import Group, Scene
-from graphnn.render.text import identifier, shorten, text_width, xml
+from graphnn.render.text import TIMES, identifier, shorten, text_width, xml
 from graphnn.render.views import build_scene
 
 MARGIN = 16
@@ -42,7 +41,7 @@ def to_svg(
     Args:
         graph: what is drawn.
         view: "forward".
-        depth: how many levels of modules are open: 0 for none; None for all, or fewer where that would be too many boxes.
+        depth: how many levels of modules are open: 0 for none; None for all, or fewer in a large graph.
         is_frozen: whether the node at a path is frozen.
 
     Raises:
@@ -134,7 +133,7 @@ def _edge(placed: PlacedEdge, source: Rectangle) -> Iterator[str]:
     yield f'<g class="gnn-connection" {ends}>{_tooltip(edge.connections)}'
     yield f'<path class="gnn-edge" d="{path}"/><path class="gnn-tip" d="{_arrow(placed)}"/>'
     if placed.label and shows_count(edge):
-        (x, y), text = placed.label, f"×{edge.count:,}"
+        (x, y), text = placed.label, f"{TIMES}{edge.count:,}"
         width = math.ceil(text_width(text, TEXT_SIZE, bold=True)) + 10
         back = Rectangle(x - width / 2, y - COUNT_HEIGHT / 2, width, COUNT_HEIGHT)
         yield f'<rect class="gnn-count" {_place(back)} rx="8"/>'
@@ -208,7 +207,8 @@ def _legend(legend: Legend, top: float) -> Iterator[str]:
             yield outline(item.entry.role, item.entry.category, swatch, item.entry.frozen)
         if item.entry.frozen:
             yield _lock(item.x + 6, item.y + 1.5)
-        yield f'<text class="gnn-f" x="{_n(item.x + item.text_at)}" y="{_n(item.y + 12)}">{xml(item.entry.text)}</text></g>'
+        place = f'x="{_n(item.x + item.text_at)}" y="{_n(item.y + 12)}"'
+        yield f'<text class="gnn-f" {place}>{xml(item.entry.text)}</text></g>'
     yield "</g>"
 
 

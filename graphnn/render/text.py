@@ -21,7 +21,8 @@ _BOLD = (
     *(110, 77, 72, 73, 46, 37, 46, 84, 50, 50, 67, 72, 59, 72, 68, 44, 72, 71, 34, 34, 67, 34, 104, 71, 69, 72, 72),
     *(49, 60, 48, 71, 65, 92, 65, 65, 58, 71, 37, 71, 84),
 )
-_OTHER = {"·": 38, "–": 50, "×": 84, "→": 84}
+TIMES = "\N{MULTIPLICATION SIGN}"
+_OTHER = {"·": 38, TIMES: 84, "→": 84}
 _WIDE = 130  # East Asian characters and emoji
 _UNKNOWN = 135  # the widest Cyrillic capital
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from graphnn.errors import OptionError
-from graphnn.graph.graph import Graph, Node
+from graphnn.graph.graph import Graph
 from graphnn.graph.summary import walk
 from graphnn.render.describe import Parameters, parameters_by_path, shape_text
 from graphnn.render.forward import ForwardWalk, opens
@@ -24,7 +24,7 @@ def build_scene(
     Args:
         graph: what is drawn.
         view: one of VIEWS.
-        depth: how many levels of modules are open: 0 for none; None for all, or as many as keep a large picture readable.
+        depth: how many levels of modules are open: 0 for none; None for all, or fewer in a large graph.
         is_frozen: whether the node at a path is frozen.
 
     Raises:
@@ -44,13 +44,16 @@ def forward_scene(graph: Graph, depth: int | None, is_frozen: Callable[[str], bo
     parameters = parameters_by_path(graph, is_frozen)
     drawn = ForwardWalk(graph, shown, parameters)
     subtitle = _subtitle(graph, parameters[""])
-    return condense(
-        Scene(
-            graph.default_name, subtitle, _description(graph, subtitle),
-            (f"showing depth {shown} of {deepest}: deeper modules are closed",) if shown < deepest else (),
-            tuple(drawn.boxes), tuple(drawn.groups), drawn.edges,
-        )  # fmt: skip
+    scene = Scene(
+        name=graph.default_name,
+        subtitle=subtitle,
+        description=_description(graph, subtitle),
+        notices=(f"showing depth {shown} of {deepest}: deeper modules are closed",) if shown < deepest else (),
+        boxes=tuple(drawn.boxes),
+        groups=tuple(drawn.groups),
+        edges=drawn.edges,
     )
+    return condense(scene)
 
 
 VIEWS: dict[str, Callable[[Graph, int | None, Callable[[str], bool]], Scene]] = {"forward": forward_scene}

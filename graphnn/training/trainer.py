@@ -68,7 +68,7 @@ class Trainer:
         self._compiled: dict[object, CompiledStep] = {}
 
     def _by_output(self, value: Any, what: str) -> dict[str, Any]:
-        names = self.model.graph.output_names or ("",)
+        names: tuple[str, ...] = self.model.graph.output_names or ("",)
         if not isinstance(value, Mapping):
             if len(names) > 1:
                 raise GraphError(f"the graph has several outputs, so give {what} as a dict", expected=names, got=value)
@@ -92,15 +92,19 @@ class Trainer:
         Raises:
             GraphnnError: arrays do not fit; nothing has changed.
         """
-        return self._step(x, y)["loss"]
+        return self.train_batch(x, y)["loss"]
 
-    def _step(self, x: Any, y: Targets) -> dict[str, float]:
-        rate = self._schedule(self.steps)
-        results = self._call(x, y, training=True, rate=rate)
+    def train_batch(self, x: Any, y: Targets) -> dict[str, float]:
+        """Like `train_step`; returns the loss and all metrics."""
+        results = self._call(x, y, training=True, rate=self.learning_rate(self.steps))
         self.steps += 1
         self.model.step += 1
         self.model.parameters.version += 1
         return results
+
+    def learning_rate(self, step: int) -> float:
+        """The learning rate of a step, counted from 0."""
+        return self._schedule(step)
 
     def _call(self, x: Any, y: Targets, training: bool, rate: float = 0.0) -> dict[str, float]:
         model = self.model
@@ -232,7 +236,7 @@ class _Loop:
             row = {"epoch": len(trainer.history) + 1, "step": trainer.steps, **means.values()}
             if validation is not None and not interrupt.requested:
                 row |= {f"val_{key}": value for key, value in trainer.evaluate(validation, max(batch_size, 256)).items()}
-            row |= {"learning_rate": trainer._schedule(max(trainer.steps - 1, 0)), "seconds": time.perf_counter() - started}
+            row |= {"learning_rate": trainer.learning_rate(max(trainer.steps - 1, 0)), "seconds": time.perf_counter() - started}
             trainer.history.append(row)
             if self.progress:
                 self.progress.end_epoch(row)
@@ -247,7 +251,7 @@ class _Loop:
         for index, (x, y) in enumerate(self.batches):
             if self.left <= 0 or self.trainer.stop_requested or interrupt.requested:
                 break
-            results = self.trainer._step(x, y)
+            results = self.trainer.train_batch(x, y)
             self.left -= 1
             if not math.isfinite(results["loss"]):
                 raise DivergenceError(
