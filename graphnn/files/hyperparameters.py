@@ -67,7 +67,7 @@ class Encoder:
                 return [self._value(item, f"{where}[{i}]", depth + 1) for i, item in enumerate(value)]
             if isinstance(value, dict) and all(isinstance(key, str) and key[:1] != "$" for key in value):
                 return {key: self._value(item, f"{where}, {key}", depth + 1) for key, item in value.items()}
-            if isinstance(value, Layer | Initializer | Dimension):
+            if isinstance(value, Layer | Initializer | Dimension) and not isinstance(value, Composite):
                 return self._object(value, where, depth)
         raise GraphError(
             "this hyper-parameter cannot be written to a file", where=where,

@@ -51,6 +51,8 @@ def assemble(blueprint: Blueprint, where: str = "graph") -> tuple[list[SymbolicT
         sources = tuple(None if ref is None else _resolve(made, ref, record.name) for ref in record.inputs)
         result = connect(record.layer, sources, record.name, record.declared_at)
         made[record.name] = _outputs(result)
+    if not blueprint.outputs:
+        raise GraphError("a graph needs at least one output", where=where, expected="a source", got="nothing")
     outputs = [_resolve(made, reference, where) for reference in blueprint.outputs]
     return inputs, arrange(outputs, blueprint.output_names)
 

@@ -162,7 +162,7 @@ def _box(placed: PlacedBox) -> Iterator[str]:
     category = category_of(box.category)
     attributes = f'data-role="{box.role}" data-category="{category}" data-key="{xml(box.key)}"'
     if box.stands_for:
-        attributes += f' data-stands-for="{xml(" ".join(box.stands_for))}"'
+        attributes += f' data-stands-for="{" ".join(map(identifier, box.stands_for))}"'
     yield f'<g class="gnn-node" id="node-{identifier(box.key)}" {attributes}>{_tooltip(box.tooltip)}'
     yield outline(box.role, category, place, box.frozen)
     middle = _n(place.x + place.width / 2)

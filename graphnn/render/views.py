@@ -14,6 +14,7 @@ from graphnn.render.simplify import condense
 from graphnn.render.text import plural
 
 AUTOMATIC_BOXES = 300  # without a given depth, modules stay closed so that no more boxes than this are drawn
+MOST_LEVELS = 50  # of frames within frames; deeper modules stay closed
 
 
 def build_scene(
@@ -40,7 +41,7 @@ def build_scene(
 def forward_scene(graph: Graph, depth: int | None, is_frozen: Callable[[str], bool]) -> Scene:
     """Every layer in forward direction, modules open down to `depth`."""
     deepest, automatic = _depths(graph)
-    shown = min(automatic if depth is None else depth, deepest)
+    shown = min(automatic if depth is None else depth, deepest, MOST_LEVELS)
     parameters = parameters_by_path(graph, is_frozen)
     drawn = ForwardWalk(graph, shown, parameters)
     subtitle = _subtitle(graph, parameters[""])

@@ -43,7 +43,7 @@ class EarlyStopping(Callback):
 
     Args:
         monitor: column of the history.
-        patience: epochs without improvement that are endured; 0 stops at the first.
+        patience: number of epochs without improvement after which to stop, 1 or more.
         mode: "min" or "max" is better; "auto" takes "max" for accuracies, else "min".
         min_delta: an improvement is by more than this.
         restore_best: at the end, put back parameters and states of the best epoch.
@@ -64,9 +64,11 @@ class EarlyStopping(Callback):
         min_delta: float = 0.0,
         restore_best: bool = False,
     ):
-        if not isinstance(patience, int) or patience < 0 or not min_delta >= 0:
-            expected = "patience an integer >= 0, min_delta >= 0"
-            raise OptionError("arguments do not fit", where="EarlyStopping", expected=expected, got=(patience, min_delta))
+        if not isinstance(patience, int) or patience < 1 or not min_delta >= 0:
+            expected = "patience an integer >= 1, min_delta >= 0"
+            raise OptionError(
+                "arguments do not fit", where="EarlyStopping", expected=expected, got=(patience, min_delta)
+            )
         self.monitor = monitor
         self.patience = patience
         self.mode = resolve_mode(mode, monitor)
@@ -97,7 +99,7 @@ class EarlyStopping(Callback):
                 self._saved = [{path: a.copy() for path, a in store.items()} for store in _stores(trainer.model)]
             return
         self._waited += 1
-        if self._waited > self.patience:
+        if self._waited >= self.patience:
             trainer.stop_requested = True
 
     def on_train_end(self, trainer: Training) -> None:
@@ -112,7 +114,7 @@ def _stores(model: Model) -> tuple[Any, Any]:
 
 
 def resolve_mode(mode: str, monitor: str) -> str:
-    """"min" or "max"; "auto" takes "max" for accuracies.
+    """ "min" or "max"; "auto" takes "max" for accuracies.
 
     Raises:
         OptionError: another word.

@@ -57,7 +57,9 @@ class Batches:
 
     def _take_arrays(self, x: Any, y: Any) -> None:
         self._x, self._y = as_arrays(x, "x"), None if y is None else as_arrays(y, "y")
-        sizes = {name: len(array) for tree, root in ((self._x, "x"), (self._y, "y")) for name, array in _named(tree, root)}
+        sizes = {
+            name: len(array) for tree, root in ((self._x, "x"), (self._y, "y")) for name, array in _named(tree, root)
+        }
         if len(set(sizes.values())) > 1:
             got = ", ".join(f"{name}: {size}" for name, size in sizes.items())
             raise ShapeError("the numbers of examples differ", where="data", expected="equal first axes", got=got)
@@ -141,7 +143,9 @@ def as_arrays(tree: Any, where: str) -> Arrays:
         except ValueError as error:
             raise ShapeError("rows of different lengths make no array", where=where, got=str(error)) from None
     if tree.ndim == 0:
-        raise ShapeError("the data has no first axis", where=where, expected="an array of examples", got=repr(tree)[:60])
+        raise ShapeError(
+            "the data has no first axis", where=where, expected="an array of examples", got=repr(tree)[:60]
+        )
     return tree
 
 

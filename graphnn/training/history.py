@@ -158,11 +158,13 @@ class History:
 
 
 def _cell(name: str, value: Any) -> Cell:
-    if hasattr(value, "item"):  # a scalar of NumPy or CuPy
+    if hasattr(value, "item") and value.size == 1:  # a scalar of NumPy or CuPy
         value = value.item()
     if value is None or isinstance(value, int | float | str):
         return value
-    raise OptionError("a history holds numbers and texts", where=name, expected="int, float or str", got=repr(value)[:60])
+    raise OptionError(
+        "a history holds numbers and texts", where=name, expected="int, float or str", got=repr(value)[:60]
+    )
 
 
 def _finite_or_none(value: Cell) -> Cell:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,7 +10,7 @@ import numpy as np
 from graphnn.arrays import check_array
 from graphnn.backends.reference import array_module_of
 from graphnn.compile import LEARNING_RATE, STEP, CompiledStep, Objective, Signature, compile_step
-from graphnn.errors import DivergenceError, GraphError, OptionError
+from graphnn.errors import GraphError, OptionError
 from graphnn.ir.tensor_spec import TensorSpec
 from graphnn.losses import Loss, loss as loss_of
 from graphnn.metrics import Metric, metric as metric_of
@@ -20,11 +18,11 @@ from graphnn.model import Model
 from graphnn.optimizers import Optimizer, optimizer as optimizer_of
 from graphnn.schedules import schedule
 from graphnn.training.callbacks import Callback
-from graphnn.training.data import Batches
+from graphnn.training.data import Batches, count_examples
 from graphnn.training.history import History
 from graphnn.training.interrupt import Interrupt
+from graphnn.training.loop import Loop
 from graphnn.training.means import Means
-from graphnn.training.progress import Progress
 
 Targets = Any  # an array, or a dict of arrays by output name
 
@@ -108,7 +106,7 @@ class Trainer:
 
     def _call(self, x: Any, y: Targets, training: bool, rate: float = 0.0) -> dict[str, float]:
         model = self.model
-        arrays, signature = model.bind(*_positional(x), training)
+        arrays, signature = model.bind((), self._named(x), training)
         targets = self._bind_targets(y)
         step = self._compile(signature, {name: _spec(array) for name, array in targets.items()})
         for path, spec in step.memory.items():
@@ -132,7 +130,9 @@ class Trainer:
         array = array if hasattr(array, "dtype") and hasattr(array, "shape") else np.asarray(array)
         dtype = {"f": self.model.dtype, "i": "int64", "u": "int64", "b": "bool"}.get(array.dtype.kind, "")
         if not dtype:
-            raise OptionError("targets are numbers", where=f"y {name}".strip(), expected="integers or floats", got=array.dtype)
+            raise OptionError(
+                "targets are numbers", where=f"y {name}".strip(), expected="integers or floats", got=array.dtype
+            )
         spec = TensorSpec(tuple(array.shape), dtype)
         return self.model.to_device(check_array(array, spec, self.model.dtype, "y"), dtype)
 
@@ -147,7 +147,9 @@ class Trainer:
         return self._compiled[key]
 
     def _check_targets(self, signature: Signature, targets: Mapping[str, TensorSpec]) -> None:
-        sizes = {spec.shape[0] for _, spec in signature.inputs if spec.rank} | {s.shape[0] for s in targets.values() if s.rank}
+        sizes = {spec.shape[0] for _, spec in signature.inputs if spec.rank} | {
+            s.shape[0] for s in targets.values() if s.rank
+        }
         if len(sizes) > 1:
             specs = [f"{name}: {spec}" for name, spec in (*signature.inputs, *targets.items())]
             raise GraphError("inputs and targets differ in batch size", where="y", got=", ".join(specs))
@@ -190,102 +192,53 @@ class Trainer:
             GraphnnError: the data do not fit; nothing was trained.
         """
         if epochs < 0 or on_interrupt not in ("stop", "raise"):
-            raise OptionError("fit got a bad option", expected="epochs >= 0, on_interrupt 'stop' or 'raise'", got=(epochs, on_interrupt))
-        batches = _batches(data, batch_size, seed, shuffle)
+            raise OptionError(
+                "fit got a bad option",
+                expected="epochs >= 0, on_interrupt 'stop' or 'raise'",
+                got=(epochs, on_interrupt),
+            )
+        batches = self._batches(data, batch_size, seed, shuffle)
+        checked = None if validation is None else self._batches(validation, max(batch_size, 256), 0, False)
         self.stop_requested = False
-        loop = _Loop(self, batches, steps, Progress(epochs, len(batches)) if progress else None, list(callbacks))
         with Interrupt(on_interrupt == "stop") as interrupt:
-            status = loop.run(epochs, validation, batch_size, interrupt)
-        self.history.status = status
+            loop = Loop(self, batches, checked, steps, epochs, progress, tuple(callbacks), interrupt)
+            loop.run()
         return self.history
 
     def evaluate(self, data: Any, batch_size: int = 256) -> dict[str, float]:
         """Loss and metrics over `data`, each batch weighted by its number of examples; nothing changes."""
+        return self.evaluate_batches(self._batches(data, batch_size, 0, False))
+
+    def evaluate_batches(self, batches: Batches) -> dict[str, float]:
+        """`evaluate` on data that is cut into batches already."""
         means = Means()
-        for x, y in _batches(data, batch_size, 0, False):
-            means.add(self._call(x, y, training=False), _batch_size(x))
+        for x, y in batches:
+            means.add(self._call(x, y, training=False), count_examples(x))
         return means.values()
 
     def predict(self, x: Any, batch_size: int = 256) -> Any:
         """Outputs for all of `x`, computed in batches; the structure of `Model.forward`."""
         parts = []
-        for batch, _ in _batches((x, None), batch_size, 0, False):
-            positional, named = _positional(batch)
-            parts.append(self.model.run(*positional, keep=False, **named).outputs)
+        for batch, _ in self._batches((x, None), batch_size, 0, False):
+            parts.append(self.model.run(keep=False, **self._named(batch)).outputs)
         return _join(parts)
 
+    def _batches(self, data: Any, batch_size: int, seed: int, shuffle: bool) -> Batches:
+        if isinstance(data, Batches):
+            return data
+        if isinstance(data, tuple) and len(data) == 2 and isinstance(data[0], tuple):
+            data = (self._named(data[0]), data[1])
+        return Batches(data, batch_size, shuffle=shuffle, seed=seed)
 
-class _Loop:
-    """One `fit`: epochs of batches, callbacks, rows of history."""
-
-    def __init__(
-        self, trainer: Trainer, batches: Any, steps: int | None, progress: Progress | None, callbacks: list[Callback]
-    ):
-        self.trainer, self.batches, self.progress, self.callbacks = trainer, batches, progress, callbacks
-        self.left = math.inf if steps is None else steps
-
-    def run(self, epochs: int, validation: Any, batch_size: int, interrupt: Interrupt) -> str:
-        trainer = self.trainer
-        self._tell("on_train_begin")
-        for epoch in range(epochs):
-            if self.left <= 0 or trainer.stop_requested or interrupt.requested:
-                break
-            started = time.perf_counter()
-            self._tell("on_epoch_begin", epoch)
-            means = self._epoch(epoch, interrupt)
-            row = {"epoch": len(trainer.history) + 1, "step": trainer.steps, **means.values()}
-            if validation is not None and not interrupt.requested:
-                row |= {f"val_{key}": value for key, value in trainer.evaluate(validation, max(batch_size, 256)).items()}
-            row |= {"learning_rate": trainer.learning_rate(max(trainer.steps - 1, 0)), "seconds": time.perf_counter() - started}
-            trainer.history.append(row)
-            if self.progress:
-                self.progress.end_epoch(row)
-            self._tell("on_epoch_end", row)
-        self._tell("on_train_end")
-        return "interrupted" if interrupt.requested else "stopped" if trainer.stop_requested else "finished"
-
-    def _epoch(self, epoch: int, interrupt: Interrupt) -> Means:
-        means = Means()
-        if hasattr(self.batches, "set_epoch"):
-            self.batches.set_epoch(epoch)
-        for index, (x, y) in enumerate(self.batches):
-            if self.left <= 0 or self.trainer.stop_requested or interrupt.requested:
-                break
-            results = self.trainer.train_batch(x, y)
-            self.left -= 1
-            if not math.isfinite(results["loss"]):
-                raise DivergenceError(
-                    "the loss is not finite", where=f"step {self.trainer.steps}", got=results["loss"],
-                    fix="lower the learning rate, clip gradients (clip_norm=1), or look for bad numbers in the data",
-                )  # fmt: skip
-            means.add(results, _batch_size(x))
-            if self.progress:
-                self.progress.update(epoch, index + 1, means.values(), _batch_size(x))
-            self._tell("on_batch_end", index, results)
-        return means
-
-    def _tell(self, event: str, *arguments: Any) -> None:
-        for callback in self.callbacks:
-            getattr(callback, event)(self.trainer, *arguments)
-
-
-def _positional(x: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """One array, a tuple in input order, or a dict by name -> arguments of a call."""
-    if isinstance(x, Mapping):
-        return (), dict(x)
-    return (tuple(x), {}) if isinstance(x, tuple) else ((x,), {})
-
-
-def _batches(data: Any, batch_size: int, seed: int, shuffle: bool) -> Any:
-    if isinstance(data, tuple) and len(data) == 2:
-        return Batches(*data, batch_size=batch_size, seed=seed, shuffle=shuffle)
-    return data
-
-
-def _batch_size(x: Any) -> int:
-    if isinstance(x, (Mapping, tuple)):
-        x = next(iter(x.values() if isinstance(x, Mapping) else x))
-    return len(x)
+    def _named(self, x: Any) -> dict[str, Any]:
+        """One array, a tuple in input order, or a dict by name -> arrays by input name."""
+        if isinstance(x, Mapping):
+            return dict(x)
+        given = x if isinstance(x, tuple) else (x,)
+        names = [node.name for node in self.model.graph.inputs]
+        if len(given) > len(names):
+            raise GraphError("too many inputs", where="x", expected=names, got=f"{len(given)} arrays")
+        return dict(zip(names, given, strict=False))
 
 
 def _spec(array: Any) -> TensorSpec:

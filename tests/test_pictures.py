@@ -1,0 +1,42 @@
+"""The pictures of the pages are made by the code on the pages. After a change of drawing: `python tests/test_pictures.py`."""
+
+import importlib.util
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from pages import ROOT, blocks, run_page
+
+PICTURES = ROOT / "docs" / "pictures"
+MADE_BY = {"residual.svg": ROOT / "README.md"}  # the page whose code writes a file of this name
+WHY = "the `dot` of this machine may place boxes a little otherwise than pygraphviz's Graphviz"
+
+
+def make_all(folder: Path) -> None:
+    """Run the pages that make pictures."""
+    for page in dict.fromkeys(MADE_BY.values()):
+        run_page(page, folder)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("pygraphviz") is None, reason=WHY)
+def test_pictures_are_what_the_pages_make(tmp_path):
+    make_all(tmp_path)
+    for name in MADE_BY:
+        made, kept = (tmp_path / name).read_bytes(), (PICTURES / name).read_bytes()
+        assert made == kept, f"docs/pictures/{name} is out of date: run `python tests/test_pictures.py`"
+
+
+def test_each_picture_has_a_page_that_makes_it_and_one_that_shows_it():
+    assert {path.name for path in PICTURES.iterdir()} == set(MADE_BY)
+    for name, page in MADE_BY.items():
+        assert any(name in block.text for block in blocks(page))
+        assert f"docs/pictures/{name})" in page.read_text(encoding="utf-8")
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as scratch:
+        make_all(Path(scratch))
+        for picture in MADE_BY:
+            shutil.copyfile(Path(scratch) / picture, PICTURES / picture)
