@@ -2,8 +2,8 @@
 
 Run:  python examples/bilstm.py
 Each sequence is one to four of scikit-learn's digits, one under the other: 8 to 32 rows of 8 pixels. Every row is to be
-tagged with the digit that it is part of. One row alone rarely tells (a classifier of single rows is trained beside it for
-comparison); the first rows of a digit need what comes after them, the last ones what came before.
+tagged with the digit that it is part of. One row alone rarely tells (a classifier of single rows is trained beside it
+for comparison); the first rows of a digit need what comes after them, the last ones what came before.
 """
 
 import argparse
@@ -31,7 +31,7 @@ def build() -> gnn.Graph:
 
 
 def stack(images: np.ndarray, labels: np.ndarray, count: int, seed: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """`count` sequences of random digits with a tag for each row; rows behind the end are zero and their tag ignored."""
+    """`count` sequences of random digits, a tag for each row; rows behind the end are zero and their tag is ignored."""
     stream = RandomStream(seed, "stack")
     digits = 1 + (stream.uniform((count,)) * MOST).astype(int)
     picks = (stream.uniform((count, MOST)) * len(images)).astype(int)

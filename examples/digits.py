@@ -20,7 +20,17 @@ def build() -> gnn.Graph:
     h = layers.Conv2D(16, kernel_shape=3, pad="same", act_fn="relu", name="stem")(image)
     h = modules.SkipConnectionIdentityModule(16, 3, 3, act_fn="relu", name="identity")(h)
     h = modules.SkipConnectionConvModule(
-        32, 32, 3, 3, kernel_shape_skip=1, pad1="same", pad2="same", stride1=2, stride_skip=2, act_fn="relu", name="halve"
+        32,
+        32,
+        3,
+        3,
+        kernel_shape_skip=1,
+        pad1="same",
+        pad2="same",
+        stride1=2,
+        stride_skip=2,
+        act_fn="relu",
+        name="halve",
     )(h)
     h = layers.GlobalAveragePool(name="pool")(h)
     return gnn.Graph(image, layers.Linear(10, name="logits")(h), name="digits")
@@ -63,7 +73,9 @@ def main() -> None:
     twin = gnn.Model(graph, seed=1)
     twin.load_weights(options.out / "digits.npz")
     same = np.array_equal(twin.forward(test[0][:100]), model.forward(test[0][:100]))
-    print(f"wrote {options.out}/digits.svg, digits_loss.svg and digits.npz; reloaded weights give equal outputs: {same}")
+    print(
+        f"wrote {options.out}/digits.svg, digits_loss.svg and digits.npz; reloaded weights give equal outputs: {same}"
+    )
 
 
 if __name__ == "__main__":

@@ -48,7 +48,9 @@ def read_wav(path: Path) -> np.ndarray:
     with wave.open(str(path)) as file:
         if file.getsampwidth() != 2:
             raise SystemExit(f"{path}: expected 16-bit samples, got {8 * file.getsampwidth()}-bit")
-        samples = np.frombuffer(file.readframes(file.getnframes()), "<i2").reshape(-1, file.getnchannels())[:, 0] / 32768
+        samples = (
+            np.frombuffer(file.readframes(file.getnframes()), "<i2").reshape(-1, file.getnchannels())[:, 0] / 32768
+        )
     curved = np.sign(samples) * np.log1p(255 * np.abs(samples)) / math.log(256)
     return np.minimum((curved + 1) * 128, 255).astype("int64")
 
@@ -125,7 +127,7 @@ def main() -> None:
     x_test, y_test = held_out(test, receptive=LENGTH // 2)
     while time.monotonic() < deadline and (options.steps is None or trainer.steps < options.steps):
         left = every if options.steps is None else min(every, options.steps - trainer.steps)
-        trainer.fit(list(batches(train, left, options.batch, seed=trainer.steps)))
+        trainer.fit(list(batches(train, left, options.batch, seed=trainer.steps)), progress=False)
         bits = trainer.history["loss"][-1] / math.log(2)
         print(f"step {trainer.steps:5d}  training {bits:.3f} bits per byte", flush=True)
 

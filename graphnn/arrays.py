@@ -34,9 +34,13 @@ class ArrayStore(MutableMapping[str, Array]):
         array = self[path]
         new = np.asarray(new) if not hasattr(new, "shape") else new
         if tuple(new.shape) != tuple(array.shape):
-            raise ParameterError("an array of another shape cannot be assigned", where=path, expected=array.shape, got=new.shape)
+            raise ParameterError(
+                "an array of another shape cannot be assigned", where=path, expected=array.shape, got=new.shape
+            )
         if new.dtype != array.dtype and not _narrows(new.dtype, array.dtype):
-            raise ParameterError("an array of another dtype cannot be assigned", where=path, expected=array.dtype, got=new.dtype)
+            raise ParameterError(
+                "an array of another dtype cannot be assigned", where=path, expected=array.dtype, got=new.dtype
+            )
         array[...] = new
         self.version += 1
 
@@ -107,7 +111,9 @@ def check_array(array: Any, spec: TensorSpec, dtype: str, where: str) -> Any:
         array = np.asarray(array)
     wanted = np.dtype(dtype if spec.is_float else spec.dtype)
     if array.dtype != wanted and not _fits_kind(array, wanted):
-        raise DTypeError("numbers of another kind", where=where, expected=wanted, got=array.dtype, fix="convert with astype")
+        raise DTypeError(
+            "numbers of another kind", where=where, expected=wanted, got=array.dtype, fix="convert with astype"
+        )
     shape = tuple(array.shape)
     fits = len(shape) == spec.rank and all(
         isinstance(size, Dimension) or size == n for size, n in zip(spec.shape, shape, strict=True)
@@ -151,4 +157,6 @@ def check_expressions(graph: Graph, arrays: Mapping[str, Any], sizes: Mapping[st
             expected = tuple(bind(size, sizes) for size in node.spec.shape)
             if expected != tuple(arrays[node.name].shape):
                 got = tuple(arrays[node.name].shape)
-                raise ShapeError("the array does not fit", where=node.name, expected=f"{node.spec} = {expected}", got=got)
+                raise ShapeError(
+                    "the array does not fit", where=node.name, expected=f"{node.spec} = {expected}", got=got
+                )

@@ -79,5 +79,7 @@ def load_graph(target: str) -> Graph:
         found = found.graph
     if not isinstance(found, Graph):
         known = ", ".join(sorted(key for key, value in names.items() if isinstance(value, (Graph, Model))))
-        raise GraphError("the name is no graph", where=target, expected=f"a Graph or Model: {known}", got=repr(found)[:80])
+        raise GraphError(
+            "the name is no graph", where=target, expected=f"a Graph or Model: {known}", got=repr(found)[:80]
+        )
     return found

@@ -93,7 +93,7 @@ def lower_with(graph: Graph, flat: FlatGraph, signature: Signature) -> Lowered:
     )  # fmt: skip
 
 
-# -- forward and backward as two programs ---------------------------------------------------------------------------------
+# -- forward and backward as two programs -----------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,7 +115,8 @@ def compile_forward_backward(
     """Compile the forward program, and the backward program when it is first asked for.
 
     Args:
-        graph: with `flat`, its flattened form.
+        graph: what to compile.
+        flat: its flattened form.
         signature: sizes, mode, frozen nodes.
         retain: paths of nodes whose values (and gradients) are wanted.
         backend: where to run.
@@ -229,7 +230,7 @@ def _copy_instruction(builder: ProgramBuilder, instruction: Instruction, table: 
     table.update(zip(instruction.outputs, outputs, strict=True))
 
 
-# -- a whole training step as one program ---------------------------------------------------------------------------------
+# -- a whole training step as one program -----------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -302,7 +303,7 @@ def _append_losses(
                     key = f"{name}/{metric.name}" if name else metric.name
                     outputs[f"metric:{key}"] = metric.lower(predictions[name], target).value
         except GraphnnError as error:
-            raise error.locate(f"loss of output {name or 0!r}")
+            raise error.locate(f"loss of output {name or 0!r}") from None
     if total is None:
         raise GradientError("there is no target, so there is no loss", expected=", ".join(names))
     return total, outputs

@@ -34,9 +34,8 @@ class GraphnnError(Exception):
 
     def __str__(self) -> str:
         lines = [f"{self.where}: {self.message}" if self.where else self.message]
-        for label in ("expected", "got", "fix"):
-            if text := getattr(self, label):
-                lines.append(f"  {label}: {text}")
+        parts = (("expected", self.expected), ("got", self.got), ("fix", self.fix))
+        lines += [f"  {label}: {text}" for label, text in parts if text]
         if self.declared_at:
             lines.append(f"  declared at {describe_line(self.declared_at)}")
         return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""check_gradients: every node's gradient against finite differences, one node at a time, so that the node at fault is named."""
+"""check_gradients: each node's gradient against finite differences, alone, so that the node at fault is named."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ def check_gradients(
 ) -> GradientReport:
     """Compare each node's own gradient with central differences along random directions, in float64.
 
-    Every node is lowered alone and fed the values that it sees in the whole graph, so an error at one node shows at that
-    node and nowhere else. The model and its arrays stay as they are.
+    Every node is lowered alone and fed the values that it sees in the whole graph, so an error at one node shows at
+    that node and nowhere else. The model and its arrays stay as they are.
 
     Args:
         model: its parameters, converted to float64, are used.
@@ -109,7 +109,12 @@ def _outputs_at(derived: Mapping[str, Any], path: str) -> list[tuple[int, Any]]:
 
 
 def _check_leaf(
-    model: Model, leaf: Leaf, values: Mapping[tuple[str, int], Any], training: bool, stream: RandomStream, tolerance: float
+    model: Model,
+    leaf: Leaf,
+    values: Mapping[tuple[str, int], Any],
+    training: bool,
+    stream: RandomStream,
+    tolerance: float,
 ) -> tuple[NodeCheck, list[tuple[str, str]]]:
     arrays = [_value_of(source, values, model) for source in leaf.inputs]
     program = _alone(leaf, arrays, training)

@@ -46,7 +46,9 @@ class Model:
 
     def __init__(self, graph: Graph, seed: int = 0, device: str = "cpu", dtype: str = "float32"):
         if not isinstance(graph, Graph):
-            raise GraphError("a model is made of a Graph", expected="gnn.Graph(inputs, outputs)", got=type(graph).__name__)
+            raise GraphError(
+                "a model is made of a Graph", expected="gnn.Graph(inputs, outputs)", got=type(graph).__name__
+            )
         if dtype not in FLOATS:
             raise OptionError("unknown dtype of a model", expected=", ".join(FLOATS), got=repr(dtype))
         self.graph = graph
@@ -75,7 +77,12 @@ class Model:
     # -- running ------------------------------------------------------------------------------------------------------
 
     def forward(
-        self, *inputs: Any, training: bool = False, retain: Iterable[str] | str | bool = (), keep: bool = True, **named: Any
+        self,
+        *inputs: Any,
+        training: bool = False,
+        retain: Iterable[str] | str | bool = (),
+        keep: bool = True,
+        **named: Any,
     ) -> Any:
         """Run the graph.
 
@@ -96,7 +103,12 @@ class Model:
         return self._last.outputs
 
     def run(
-        self, *inputs: Any, training: bool = False, retain: Iterable[str] | str | bool = (), keep: bool = True, **named: Any
+        self,
+        *inputs: Any,
+        training: bool = False,
+        retain: Iterable[str] | str | bool = (),
+        keep: bool = True,
+        **named: Any,
     ) -> Run:
         """Like `forward`, but the state of the run is an object of its own: runs may be interleaved."""
         arrays, signature = self.bind(inputs, named, training)
@@ -130,7 +142,9 @@ class Model:
         """Retained values of the last forward by path and, after backward, their gradients as "dLd/<path>"."""
         return self._last.derived_variables if self._last else {}
 
-    def bind(self, positional: tuple[Any, ...], named: Mapping[str, Any], training: bool) -> tuple[dict[str, Any], Signature]:
+    def bind(
+        self, positional: tuple[Any, ...], named: Mapping[str, Any], training: bool
+    ) -> tuple[dict[str, Any], Signature]:
         """Check a call's arrays and move them to the device; the signature says what to compile for."""
         given, sizes = bind_inputs(self.graph, positional, named, self.dtype)
         check_expressions(self.graph, given, sizes)
@@ -202,7 +216,9 @@ class Model:
 
     def frozen_nodes(self) -> frozenset[str]:
         """Paths of all leaf nodes that are frozen, themselves or through an outer node."""
-        return frozenset(leaf.path for leaf in self._flat.leaves if any(p in self._frozen for p in _ancestors(leaf.path)))
+        return frozenset(
+            leaf.path for leaf in self._flat.leaves if any(p in self._frozen for p in _ancestors(leaf.path))
+        )
 
     def fixed_parameters(self) -> frozenset[str]:
         """Paths of parameters that are not trained."""
@@ -299,10 +315,14 @@ class Model:
             given = {**summary["parameters"], **summary["states"]}
         except (KeyError, TypeError):
             got = f"keys {', '.join(map(str, summary))}" if isinstance(summary, Mapping) else type(summary).__name__
-            raise ParameterError("not a model summary", expected='a dict with "parameters" and "states"', got=got) from None
+            raise ParameterError(
+                "not a model summary", expected='a dict with "parameters" and "states"', got=got
+            ) from None
         arrays = {name: np.asarray(value, self.dtype) for name, value in given.items()}
         empty = {p: d.spec.shape for p, d in self._declarations.items() if 0 in d.spec.shape}
-        arrays |= {name: arrays[name].reshape(empty[name]) for name in arrays.keys() & empty.keys() if not arrays[name].size}
+        arrays |= {
+            name: arrays[name].reshape(empty[name]) for name in arrays.keys() & empty.keys() if not arrays[name].size
+        }
         self._assign(arrays, True, where="summary")
 
     def __repr__(self) -> str:
@@ -346,5 +366,3 @@ def _match_all(patterns: Iterable[str], paths: list[str], what: str) -> list[str
             raise ParameterError(f"no {what} matches the pattern", where=repr(pattern), expected=f"one of {listing}")
         chosen.update(dict.fromkeys(found))
     return list(chosen)
-
-

@@ -44,7 +44,9 @@ def summarize_model(model: Model) -> ModelSummary:
     frozen_parameters, frozen_nodes = model.fixed_parameters(), model.frozen_nodes()
 
     def is_frozen(path: str) -> bool:
-        return path in frozen_nodes or any(p.startswith(f"{path}/") and p in frozen_parameters for p in model.parameters)
+        return path in frozen_nodes or any(
+            p.startswith(f"{path}/") and p in frozen_parameters for p in model.parameters
+        )
 
     table = summarize(model.graph, is_frozen, model.dtype)
     parameters = {path: model.to_host(array).tolist() for path, array in model.parameters.items()}

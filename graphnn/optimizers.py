@@ -296,7 +296,7 @@ def _moving_average(memory: Memory, name: str, new: Tensor, kept: float) -> Tens
 
 
 def _one_minus_power(base: float, exponent: Tensor) -> Tensor:
-    """1 - base**exponent, as -expm1(exponent * log(base)): in float32 the difference 1 - 0.999 would lose four digits."""
+    """1 - base**exponent, as -expm1(exponent * log(base)): 1 - 0.999 would lose four digits of float32."""
     if base == 0:
         return exponent.lift(1.0)
     return -expm1(exponent * math.log(base))

@@ -24,7 +24,12 @@ class Run:
     """
 
     def __init__(
-        self, model: Model, program: ForwardBackward | None, inputs: Mapping[str, Any], results: Mapping[str, Any], step: int
+        self,
+        model: Model,
+        program: ForwardBackward | None,
+        inputs: Mapping[str, Any],
+        results: Mapping[str, Any],
+        step: int,
     ):
         graph = model.graph
         self._model = model
@@ -82,7 +87,9 @@ class Run:
         found: dict[str, Any] = {}
         for name, (shape, dtype) in self._input_shapes.items():
             if dtype.kind == "f":
-                zeros = None if f"input:{name}" in results else self._model.to_device(np.zeros(shape, dtype), str(dtype))
+                zeros = (
+                    None if f"input:{name}" in results else self._model.to_device(np.zeros(shape, dtype), str(dtype))
+                )
                 found[name] = results.get(f"input:{name}", zeros)
         if not self._model.graph.output_names and len(self._model.graph.inputs) == 1 and found:
             return next(iter(found.values()))

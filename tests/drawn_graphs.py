@@ -104,7 +104,9 @@ def _random_level(chance: random.Random, levels: int) -> Graph:
             layer = inner[-1]
             count = len(layer.inputs)
         else:
-            layer = {"tanh": layers.Tanh, "linear": lambda: layers.Linear(4), "add": layers.Add}.get(kind, layers.Multiply)()
+            layer = {"tanh": layers.Tanh, "linear": lambda: layers.Linear(4), "add": layers.Add}.get(
+                kind, layers.Multiply
+            )()
             count = 1 if kind in ("tanh", "linear") else chance.randint(2, 3)
         chosen = [chance.choice(values) for _ in range(count)]
         result = layer(*chosen)

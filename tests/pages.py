@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+import os
 import re
 import subprocess
 import sys
@@ -82,7 +83,9 @@ def run_page(page: Path, folder: Path) -> list[str]:
     script = folder / f"{page.stem}.py"
     script.write_text(script_of(page), encoding="utf-8")
     command = [sys.executable, "-W", "error", str(script)]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]  # this checkout, wherever `folder` lies
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         raise AssertionError(f"{page.relative_to(ROOT)} does not run:\n{done.stderr}")
     return done.stdout.split(END_OF_BLOCK + "\n")[:-1]

@@ -47,8 +47,6 @@ DOORS = {
     ("graph/graph.py", "render"),
     ("graph/graph.py", "to_json"),
     ("graph/graph.py", "from_json"),
-    ("graph/graph.py", "_repr_mimebundle_"),
-    ("training/history.py", "plot"),
 }
 
 # Slow to load or perhaps not installed: imported inside the function that needs them, never at the top of a file.

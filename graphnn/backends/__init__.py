@@ -1,0 +1,1 @@
+"""Executables from Plans: the reference on NumPy or CuPy."""

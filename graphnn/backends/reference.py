@@ -85,7 +85,9 @@ def _arena_views(xp: ArrayModule, plan: Plan) -> list[Array | None]:
         raw = xp.empty(plan.arena_bytes + ALIGNMENT, "uint8")
     except MemoryError as error:
         needed = f"{plan.arena_bytes / 2**20:.1f} MiB"
-        raise BackendError("the plan needs more memory than there is", expected=needed, fix="a smaller batch") from error
+        raise BackendError(
+            "the plan needs more memory than there is", expected=needed, fix="a smaller batch"
+        ) from error
     address = raw.ctypes.data if isinstance(raw, np.ndarray) else raw.data.ptr
     arena = raw[-address % ALIGNMENT :]
     return [None if b.offset is None else _view(arena, b) for b in plan.buffers]
@@ -135,12 +137,16 @@ def array_module(device: str) -> ArrayModule:
         import cupy  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise BackendError(
-            'device="cuda" needs CuPy', got=str(error), fix='pip install "graphnn[cuda13]" (or [cuda12]), or device="cpu"'
+            'device="cuda" needs CuPy',
+            got=str(error),
+            fix='pip install "graphnn[cuda13]" (or [cuda12]), or device="cpu"',
         ) from error
     try:
         count = cupy.cuda.runtime.getDeviceCount()
     except cupy.cuda.runtime.CUDARuntimeError as error:
-        raise BackendError('device="cuda" finds no usable GPU', got=str(error), fix='check the driver, or device="cpu"') from error
+        raise BackendError(
+            'device="cuda" finds no usable GPU', got=str(error), fix='check the driver, or device="cpu"'
+        ) from error
     if not count:
         raise BackendError('device="cuda" finds no GPU', expected="at least one", got=count, fix='device="cpu"')
     return cupy

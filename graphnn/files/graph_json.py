@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from graphnn.errors import GraphError, GraphnnError
-from graphnn.files.graph_json_reader import FORMAT, MAX_DEPTH, VERSION, read_graph
+from graphnn.files.graph_json_reader import FORMAT, MAX_DEPTH, MAX_NODES, VERSION, read_graph
 from graphnn.files.hyperparameters import Encoder
 from graphnn.files.json_text import MAX_STRING
 from graphnn.graph.graph import Graph
@@ -73,9 +73,20 @@ class _Frame:
     prefix: str  # path of the graph with a slash, "" for the outermost
     remaining: Iterator[Node] = field(init=False)
     is_first: bool = True
+    count: int = 1  # nodes at every depth, and the graph itself
+    depth: int = 1
 
     def __post_init__(self) -> None:
         self.remaining = iter(self.graph.nodes)
+
+    def contain(self, count: int, depth: int) -> None:
+        self.count += count
+        self.depth = max(self.depth, depth + 1)
+        if self.count > MAX_NODES or self.depth > MAX_DEPTH:
+            raise GraphError(
+                "the graph is too large, or graphs lie too deep inside each other, for a file", where=self.prefix[:-1],
+                expected=f"at most {MAX_NODES:,} nodes, {MAX_DEPTH} levels", got=f"{self.count:,} and {self.depth}",
+            )  # fmt: skip
 
 
 class _Writer:
@@ -83,9 +94,8 @@ class _Writer:
 
     def __init__(self) -> None:
         self._encoder = Encoder()
-        self._paths: dict[
-            int, str
-        ] = {}  # id of a layer or inner graph, alive while we write, -> path of its first node
+        self._paths: dict[int, str] = {}  # id of a layer or inner graph (alive while we write) -> its first node
+        self._sizes: dict[int, tuple[int, int]] = {}  # id of an inner graph -> its count and depth
         self._stack: list[_Frame] = []
 
     def write(self, graph: Graph) -> Iterator[str]:
@@ -97,8 +107,7 @@ class _Writer:
             frame = self._stack[-1]
             node = next(frame.remaining, None)
             if node is None:
-                self._stack.pop()
-                yield from self._close(frame)
+                yield self._close(self._stack.pop())
             else:
                 yield ("\n" if frame.is_first else ",\n") + " " * self._indent
                 frame.is_first = False
@@ -109,23 +118,27 @@ class _Writer:
         return 2 * len(self._stack)
 
     def _open(self, graph: Graph, prefix: str) -> Iterator[str]:
-        if len(self._stack) >= MAX_DEPTH:
-            raise GraphError("graphs lie too deep inside each other for a file", where=prefix[:-1], expected=MAX_DEPTH)
         self._stack.append(_Frame(graph, prefix))
+        self._stack[0].contain(0, len(self._stack) - 1)
         margin = "\n" + " " * (self._indent - 1)
         inputs = ",".join(f"{margin} {_text(_input(node))}" for node in graph.inputs)
         yield f'{margin[1:]}"inputs": [{inputs}{margin}],{margin}"nodes": ['
 
-    def _close(self, frame: _Frame) -> Iterator[str]:
+    def _close(self, frame: _Frame) -> str:
+        self._sizes[id(frame.graph)] = frame.count, frame.depth
+        if self._stack:
+            self._stack[-1].contain(frame.count, frame.depth)
         margin = "\n" + " " * (2 * len(self._stack) + 1)
-        yield f'{margin}],{margin}"outputs": {_text(_outputs(frame.graph))}}}' + ("}" if self._stack else "\n")
+        return f'{margin}],{margin}"outputs": {_text(_outputs(frame.graph))}}}' + ("}" if self._stack else "\n")
 
     def _node(self, frame: _Frame, node: Node) -> Iterator[str]:
         path = frame.prefix + node.name
+        frame.contain(1, 0)
         shared_with = self._paths.setdefault(id(node.layer if node.graph is None else node.graph), path)
         inputs = [str(s) if s is not None else None for s in _sources(node)]
         record: dict[str, Any] = {"name": _checked(node.name, path), "layer": node.layer.kind}
         if shared_with != path:
+            frame.contain(*self._sizes.get(id(node.graph), (0, 0)))
             yield _text(record | {"shared_with": _checked(shared_with, path), "inputs": inputs})
         elif node.graph is None:
             yield _text(record | {"hyperparameters": self._encoder.layer(node.layer, path), "inputs": inputs})

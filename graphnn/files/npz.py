@@ -26,6 +26,7 @@ NUMERIC = "biufc"  # the dtype kinds that are stored: bool, integers, floats, co
 MAX_NAME = 1000  # characters
 DEFLATE_RATIO = 1032  # the most that deflate can shrink data, by its design
 FREE_BYTES = 2**28  # a file may always unpack to this much
+DESCRIPTOR_BYTES = 24  # some writers put a copy of the sizes behind a member
 PIECE_BYTES = 2**20
 LISTED = 20  # entries of each kind that an error lists
 _DAMAGE = (  # what zipfile and numpy raise on bytes that are not as they should be
@@ -112,11 +113,25 @@ def load_arrays(path: str | os.PathLike[str], limit_bytes: int | None = None) ->
             )
         try:
             with zipfile.ZipFile(file) as archive:
+                _check_layout(file, archive, str(file_path))
                 return _read_all(archive, str(file_path), os.fstat(file.fileno()).st_size, limit_bytes)
         except FileFormatError:
             raise
         except _DAMAGE as error:
             raise FileFormatError("the file is damaged", where=str(file_path), got=str(error)) from error
+
+
+def _check_layout(file: IO[bytes], archive: zipfile.ZipFile, path: str) -> None:
+    """Members fill the file from its start to the directory: none overlaps, and none is missing from the directory."""
+    end = 0
+    for info in sorted(archive.infolist(), key=lambda info: info.header_offset):
+        room = DESCRIPTOR_BYTES if end else 0
+        if not end <= info.header_offset <= end + room:
+            raise FileFormatError("members overlap, or something lies between them", where=f"{path}, {info.filename}")
+        file.seek(info.header_offset + 26)
+        end = info.header_offset + 30 + sum(struct.unpack("<HH", file.read(4))) + info.compress_size
+    if not end <= archive.start_dir <= end + (DESCRIPTOR_BYTES if end else 0):
+        raise FileFormatError("the directory lacks a member", where=path)
 
 
 def _read_all(archive: zipfile.ZipFile, path: str, file_bytes: int, limit_bytes: int | None) -> dict[str, np.ndarray]:

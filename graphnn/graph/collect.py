@@ -45,7 +45,9 @@ def _check_ends(inputs: Sequence[object], outputs: Sequence[object], output_name
     names = [tensor.source.name for tensor in inputs if isinstance(tensor, SymbolicTensor)]
     if len({tensor.source for tensor in inputs if isinstance(tensor, SymbolicTensor)}) < len(names):
         expected = "each input once"
-        raise GraphError("an input stands twice in the graph's inputs", expected=expected, got=", ".join(map(str, names)))
+        raise GraphError(
+            "an input stands twice in the graph's inputs", expected=expected, got=", ".join(map(str, names))
+        )
     if not outputs:
         expected = "a symbolic tensor, a tuple or a dict of them"
         raise GraphError("a graph needs at least one output", expected=expected, got="nothing")

@@ -180,7 +180,9 @@ class Graph(Composite):
     def blueprint(self) -> Blueprint:
         """The description that `rebuild` makes graphs from; plain data, changed freely by surgery."""
         nodes = tuple(
-            NodeRecord(n.name, n.layer, tuple(None if s is None else (s.name, s.index) for s in n.inputs), n.declared_at)
+            NodeRecord(
+                n.name, n.layer, tuple(None if s is None else (s.name, s.index) for s in n.inputs), n.declared_at
+            )
             for n in self.nodes
         )
         outputs = tuple((source.name, source.index) for source in self.outputs)
@@ -248,7 +250,8 @@ class Graph(Composite):
         return {"text/plain": str(self.summary()), "image/svg+xml": self.to_svg()}
 
     def __repr__(self) -> str:
-        return f"Graph({self.default_name!r}, {len(self.inputs)} inputs, {len(self.nodes)} nodes, {len(self.outputs)} outputs)"
+        sizes = f"{len(self.inputs)} inputs, {len(self.nodes)} nodes, {len(self.outputs)} outputs"
+        return f"Graph({self.default_name!r}, {sizes})"
 
 
 def _node(call: Any, place: Mapping[object, str]) -> Node:

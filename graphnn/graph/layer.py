@@ -49,9 +49,13 @@ class Layer(ABC):
 
     @abstractmethod
     def lower(self, scope: Scope, *inputs: Any, **named: Any) -> Tensor | tuple[Tensor, ...] | dict[str, Tensor]:
-        """The layer as mathematics on tensors, one argument per input. Runs at declaration (named sizes) and at compile time (integers)."""
+        """The layer as mathematics on tensors, one argument per input.
+
+        Runs at declaration, with named sizes, and at compile time, with integers.
+        """
 
     def __call__(self, *inputs: SymbolicTensor | None) -> Any:
+        """Use the layer on symbolic tensors: one node more in the graph being declared."""
         return connect(self, inputs)
 
     @property
@@ -71,7 +75,7 @@ class Layer(ABC):
 
 
 def snake_case(name: str) -> str:
-    """`MultiHeadedAttention` -> `multi_headed_attention`, `BatchNorm2D` -> `batch_norm2d`, `LeakyReLU` -> `leaky_relu`."""
+    """`LeakyReLU` -> `leaky_relu`, `BatchNorm2D` -> `batch_norm2d`."""
     return re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z0-9])(?=[A-Z][a-z])", "_", name.replace("ReLU", "Relu")).lower()
 
 
@@ -146,7 +150,8 @@ class SymbolicTensor:
             return Layer.registry["Scalar" + kind](other, reverse=reverse)(self)  # type: ignore[call-arg]
         if not isinstance(other, SymbolicTensor):
             raise GraphError(
-                f"cannot {kind.lower()} these", where=repr(self), expected="a symbolic tensor or a number", got=describe(other),
+                f"cannot {kind.lower()} these", where=repr(self), expected="a symbolic tensor or a number",
+                got=describe(other),
                 fix="numbers that change from run to run come in through gnn.Input",
             ).locate("", user_position())  # fmt: skip
         return Layer.registry[kind]()(self, other)
@@ -180,7 +185,8 @@ class SymbolicTensor:
 
     def __bool__(self) -> bool:
         raise GraphError(
-            "a symbolic tensor has no truth value, as its numbers come later", where=repr(self), expected="a Python value",
+            "a symbolic tensor has no truth value, as its numbers come later", where=repr(self),
+            expected="a Python value",
             got="a symbolic tensor", fix="branch on hyper-parameters or shapes; use layers to choose between numbers",
         ).locate("", user_position())  # fmt: skip
 
@@ -219,7 +225,9 @@ def Input(  # noqa: N802 - reads as the noun it makes
 
 def _sizes(shape: object) -> Shape:
     if not isinstance(shape, (tuple, list)):
-        raise OptionError("an input shape is a tuple with one entry per axis", expected='("batch", 32)', got=repr(shape))
+        raise OptionError(
+            "an input shape is a tuple with one entry per axis", expected='("batch", 32)', got=repr(shape)
+        )
     return tuple(parse_size(size) if isinstance(size, str) else _integer_size(size) for size in shape)
 
 
@@ -231,9 +239,16 @@ def _integer_size(size: object) -> int:
 
 def check_name(name: str) -> None:
     """Raise GraphError for a name that would be ambiguous in a path or a glob."""
-    if not isinstance(name, str) or not name or name == "dLd" or name != name.strip() or set(name) & RESERVED_CHARACTERS:
+    if (
+        not isinstance(name, str)
+        or not name
+        or name == "dLd"
+        or name != name.strip()
+        or set(name) & RESERVED_CHARACTERS
+    ):
         raise GraphError(
-            f"{name!r} cannot be a name", expected="a non-empty string other than 'dLd' without any of / : * ? [ ] < > @",
+            f"{name!r} cannot be a name",
+            expected="a non-empty string other than 'dLd' without any of / : * ? [ ] < > @",
             got=repr(name),
         )  # fmt: skip
 
@@ -247,7 +262,10 @@ def user_position() -> Position:
 
 
 def connect(
-    layer: Layer, inputs: tuple[SymbolicTensor | None, ...], name: str | None = None, declared_at: Position | None = None
+    layer: Layer,
+    inputs: tuple[SymbolicTensor | None, ...],
+    name: str | None = None,
+    declared_at: Position | None = None,
 ) -> Any:
     """Use `layer` on `inputs`: infer output specs now, so that a misfit is reported at the user's line.
 

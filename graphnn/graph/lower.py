@@ -65,7 +65,8 @@ def lower(
     flat = flat or flatten(graph)
     sizes = bind_names(graph, input_specs)
     inputs = {
-        node.name: Tensor(context.builder, context.builder.input(node.name, input_specs[node.name])) for node in graph.inputs
+        node.name: Tensor(context.builder, context.builder.input(node.name, input_specs[node.name]))
+        for node in graph.inputs
     }
     nodes: dict[str, tuple[Tensor, ...]] = {name: (tensor,) for name, tensor in inputs.items()}
 

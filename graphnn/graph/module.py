@@ -75,9 +75,7 @@ class Module(Composite):
 
     def _trace(self, specs: tuple[TensorSpec | None, ...]) -> Graph:
         names = _input_names(self.forward, len(specs))
-        inputs = [
-            None if spec is None else _input(spec, name) for spec, name in zip(specs, names, strict=True)
-        ]
+        inputs = [None if spec is None else _input(spec, name) for spec, name in zip(specs, names, strict=True)]
         attributes = {id(layer): name for name, layer in self.components.items()}
         given = [tensor for tensor in inputs if tensor is not None]
         try:

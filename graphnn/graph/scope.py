@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-
 from graphnn.errors import DimensionError, ShapeError
 from graphnn.initializers import Initializer
 from graphnn.ir.builder import ProgramBuilder
@@ -142,5 +141,3 @@ class Scope:
         if context.random is None:
             context.random = context.builder.input(RANDOM_INPUT, TensorSpec((4,), "uint32"))
         return Tensor(context.builder, context.random)
-
-

@@ -57,7 +57,8 @@ class Summary:
 
     def _totals(self) -> str:
         total = self.trainable + self.frozen
-        text = f"{total:,} parameters ({_bytes(self.parameter_bytes)}): {self.trainable:,} trainable, {self.frozen:,} frozen"
+        text = f"{total:,} parameters ({_bytes(self.parameter_bytes)}): "
+        text += f"{self.trainable:,} trainable, {self.frozen:,} frozen"
         return text + (f"; {self.states:,} in states" if self.states else "")
 
 
@@ -71,7 +72,10 @@ def _cells(row: Row) -> tuple[str, ...]:
 
 
 def _line(cells: tuple[str, ...], widths: list[int]) -> str:
-    parts = [cell.rjust(w) if column == 3 else cell.ljust(w) for column, (cell, w) in enumerate(zip(cells, widths, strict=True))]
+    parts = [
+        cell.rjust(w) if column == 3 else cell.ljust(w)
+        for column, (cell, w) in enumerate(zip(cells, widths, strict=True))
+    ]
     return "  ".join(parts).rstrip()
 
 
@@ -96,7 +100,9 @@ def summarize(graph: Graph, is_frozen: Callable[[str], bool] = lambda path: Fals
         totals["states"] += 0 if shared else _count(node.declarations, Kind.STATE)
         sources = tuple(str(source) for source in node.inputs if source is not None)  # names in the same graph
         shares = owners[path] if shared else ""
-        rows.append(Row(path, node.layer.kind, tuple(map(_shape, node.specs)), count, sources, shares, frozen and count > 0))
+        rows.append(
+            Row(path, node.layer.kind, tuple(map(_shape, node.specs)), count, sources, shares, frozen and count > 0)
+        )
     total_bytes = (totals["trainable"] + totals["frozen"]) * ITEM_BYTES[dtype]
     return Summary(graph.default_name, tuple(rows), **totals, parameter_bytes=total_bytes)
 

@@ -56,9 +56,7 @@ class Dimension:
         return _polynomial([*self.terms, *_terms(other)])
 
     def __mul__(self, other: Size) -> Size:
-        products = [
-            (tuple(sorted(a + b, key=_atom_key)), p * q) for a, p in self.terms for b, q in _terms(other)
-        ]
+        products = [(tuple(sorted(a + b, key=_atom_key)), p * q) for a, p in self.terms for b, q in _terms(other)]
         return _polynomial(products)
 
     def __neg__(self) -> Size:
@@ -193,7 +191,9 @@ def _bind_atom(atom: Atom, sizes: Mapping[str, int]) -> int:
     if isinstance(atom, Quotient):
         return bind(atom.numerator, sizes) // atom.divisor
     if atom not in sizes:
-        raise DimensionError(f"no input gives a size for the dimension `{atom}`", fix=f"give an input that has `{atom}`")
+        raise DimensionError(
+            f"no input gives a size for the dimension `{atom}`", fix=f"give an input that has `{atom}`"
+        )
     return sizes[atom]
 
 

@@ -106,6 +106,8 @@ def _broadcast_sizes(sizes: tuple[Size, ...], shapes: list[Shape]) -> Size:
         elif size not in (1, result):
             texts = " and ".join(f"({', '.join(map(str, shape))})" for shape in shapes)
             raise ShapeError(
-                "shapes do not broadcast together", expected="equal sizes, or 1, on every axis from the right", got=texts
+                "shapes do not broadcast together",
+                expected="equal sizes, or 1, on every axis from the right",
+                got=texts,
             )
     return result

@@ -62,7 +62,8 @@ def _broken(program: Program, index: int, message: str, expected: str = "", got:
     names = name_values(program)
     first, last = max(0, index - 5), min(len(program.instructions), index + 6)
     around = [
-        f"    {'->' if i == index else '  '} {instruction_text(program.instructions[i], names)}" for i in range(first, last)
+        f"    {'->' if i == index else '  '} {instruction_text(program.instructions[i], names)}"
+        for i in range(first, last)
     ]
     where = program.instructions[index].origin.path
     return PassError("\n".join([message, *around]), where=where, expected=expected, got=got)

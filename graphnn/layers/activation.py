@@ -99,7 +99,10 @@ class SELU(Activation):
 @final
 @dataclass(frozen=True, eq=False)
 class GELU(Activation):
-    """y = x * Phi(x), or with `approximate` x/2 * (1 + tanh(sqrt(2/pi) * (x + 0.044715 x**3))); Hendrycks, Gimpel 2016."""
+    """y = x * Phi(x), or x/2 * (1 + tanh(sqrt(2/pi) * (x + 0.044715 x**3))) if `approximate`.
+
+    Hendrycks, Gimpel 2016.
+    """
 
     approximate: bool = True
 
@@ -221,7 +224,9 @@ def activation(value: Activation | str | None) -> Activation:
     try:
         return kind(**_keywords(match[2] or ""))
     except (TypeError, ValueError, SyntaxError):
-        raise OptionError("wrong arguments of an activation", expected=f"{kind.__name__}(name=number)", got=value) from None
+        raise OptionError(
+            "wrong arguments of an activation", expected=f"{kind.__name__}(name=number)", got=value
+        ) from None
 
 
 def _keywords(text: str) -> dict[str, Any]:

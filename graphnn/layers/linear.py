@@ -31,7 +31,9 @@ class Linear(Layer):
     def lower(self, scope: Scope, x: Tensor) -> Tensor:
         """A matrix product over the last axis."""
         if x.rank < 2 or (self.n_in is not None and x.shape[-1] != self.n_in):
-            raise ShapeError("Linear needs (..., n_in)", expected=f"(..., {self.n_in or 'n_in'}) of rank 2 or more", got=x.spec)
+            raise ShapeError(
+                "Linear needs (..., n_in)", expected=f"(..., {self.n_in or 'n_in'}) of rank 2 or more", got=x.spec
+            )
         y = x @ scope.parameter("W", (x.shape[-1], self.n_out), initializer(self.init))
         if self.bias:
             y = y + scope.parameter("b", (self.n_out,), initializer("zeros"))

@@ -25,7 +25,9 @@ class MatMul(Op):
         """Two tensors of rank 2 or more whose inner sizes agree."""
         a, b = specs
         if a.dtype != b.dtype or a.dtype not in NUMBERS:
-            raise DTypeError("`matmul` needs two tensors of one number dtype", expected="equal dtypes", got=f"{a} @ {b}")
+            raise DTypeError(
+                "`matmul` needs two tensors of one number dtype", expected="equal dtypes", got=f"{a} @ {b}"
+            )
         if a.rank < 2 or b.rank < 2 or a.shape[-1] != b.shape[-2]:
             raise ShapeError("matrices do not fit", expected="[..., i, k] @ [..., k, j]", got=f"{a} @ {b}")
         return (TensorSpec((*broadcast_shapes([a.shape[:-2], b.shape[:-2]]), a.shape[-2], b.shape[-1]), a.dtype),)
@@ -34,7 +36,11 @@ class MatMul(Op):
         """xp.matmul; the leading axes of a are folded into one where b is a plain matrix, for one large BLAS call."""
         a, b = arrays
         if b.ndim == 2 and a.ndim > 2:
-            return xp.matmul(a.reshape(-1, a.shape[-1]), b).reshape(*a.shape[:-1], b.shape[-1]) if a.size else xp.matmul(a, b)
+            return (
+                xp.matmul(a.reshape(-1, a.shape[-1]), b).reshape(*a.shape[:-1], b.shape[-1])
+                if a.size
+                else xp.matmul(a, b)
+            )
         return xp.matmul(a, b)
 
     def vjp(self, inputs, outputs, cotangents):

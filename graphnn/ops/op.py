@@ -179,7 +179,7 @@ class Tensor:
     def __iter__(self) -> None:
         raise DTypeError("a symbolic tensor cannot be iterated over", got=repr(self), fix="slice it, or use ops.scan")
 
-    # -- methods that gradient rules need -------------------------------------------------------------------------------
+    # -- methods that gradient rules need -----------------------------------------------------------------------------
 
     def sum(self, axes: int | Sequence[int] | None = None, keep: bool = False) -> Tensor:
         """Sum over `axes` (all by default); `keep` leaves them with size 1."""

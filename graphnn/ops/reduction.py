@@ -99,7 +99,9 @@ class ArgMax(Op):
         """The shape without `axis`."""
         (x,) = specs
         if not 0 <= self.axis < x.rank or x.shape[self.axis] == 0:
-            raise ShapeError("argmax needs an axis with elements", expected=f"axis 0 to {x.rank - 1}", got=f"{self}, {x}")
+            raise ShapeError(
+                "argmax needs an axis with elements", expected=f"axis 0 to {x.rank - 1}", got=f"{self}, {x}"
+            )
         return (TensorSpec(x.shape[: self.axis] + x.shape[self.axis + 1 :], "int64"),)
 
     def reference(self, xp: ArrayModule, *arrays: Array) -> Array:
@@ -145,5 +147,3 @@ def stop_at_infinity(largest: Tensor) -> Tensor:
 def squared_norm(x: Tensor) -> Tensor:
     """Sum of squares of all elements."""
     return (x * x).sum()
-
-

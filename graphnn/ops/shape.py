@@ -27,7 +27,9 @@ class Reshape(Op):
         (x,) = specs
         before, after = math.prod(x.shape, start=1), math.prod(self.shape, start=1)
         if before != after:
-            raise ShapeError("reshape changes the number of elements", expected=f"{before} elements", got=f"{self.shape}")
+            raise ShapeError(
+                "reshape changes the number of elements", expected=f"{before} elements", got=f"{self.shape}"
+            )
         return (TensorSpec(self.shape, x.dtype),)
 
     def reference(self, xp: ArrayModule, *arrays: Array) -> Array:
@@ -105,7 +107,9 @@ class Slice(Op):
         shape = []
         for size, start, stop, step in zip(x.shape, self.starts, self.stops, self.steps, strict=True):
             if is_known(size) and is_known(start) and is_known(stop) and not 0 <= start <= stop <= size:
-                raise ShapeError("a slice lies outside of the tensor", expected=f"0 <= start <= stop <= {size}", got=self)
+                raise ShapeError(
+                    "a slice lies outside of the tensor", expected=f"0 <= start <= stop <= {size}", got=self
+                )
             shape.append((stop - start + step - 1) // step)
         return (TensorSpec(tuple(shape), x.dtype),)
 
@@ -178,7 +182,9 @@ class Concatenate(Op):
             raise OptionError("an axis is out of range", expected=f"0 to {first.rank - 1}", got=self.axis)
         rests = {spec.shape[: self.axis] + spec.shape[self.axis + 1 :] for spec in specs if spec.rank == first.rank}
         if len(rests) > 1 or any(spec.rank != first.rank for spec in specs):
-            raise ShapeError("shapes differ outside of the joined axis", expected=f"equal but for axis {self.axis}", got=got)
+            raise ShapeError(
+                "shapes differ outside of the joined axis", expected=f"equal but for axis {self.axis}", got=got
+            )
         total = sum((spec.shape[self.axis] for spec in specs), start=0)
         return (TensorSpec((*first.shape[: self.axis], total, *first.shape[self.axis + 1 :]), first.dtype),)
 

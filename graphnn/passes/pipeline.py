@@ -38,7 +38,9 @@ def run_passes(
             verify(program)
         except PassError as error:
             before = ", ".join(done) or "none"
-            raise PassError(f"{error.message}\n  after pass {rewrite.__name__} (before it: {before})", where=error.where) from error
+            raise PassError(
+                f"{error.message}\n  after pass {rewrite.__name__} (before it: {before})", where=error.where
+            ) from error
         done.append(rewrite.__name__)
         on_pass(rewrite.__name__, program)
     return program

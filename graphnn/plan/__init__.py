@@ -1,0 +1,1 @@
+"""An order, and a place in one arena for every value."""

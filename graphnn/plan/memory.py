@@ -21,9 +21,14 @@ def make_plan(program: Program) -> Plan:
     blocks = [assignment.block_of[value] for value in numbers]
     placed = list({id(block): block for block in blocks if not block.external}.values())
     arena_bytes = place(placed)
-    end = len(program.instructions)
     buffers = tuple(
-        Buffer(value.spec, block.offset, assignment.first[value], assignment.last[value], _number(numbers, assignment, value))
+        Buffer(
+            value.spec,
+            block.offset,
+            assignment.first[value],
+            assignment.last[value],
+            _number(numbers, assignment, value),
+        )
         for value, block in zip(numbers, blocks, strict=True)
     )
     steps = tuple(
@@ -32,7 +37,7 @@ def make_plan(program: Program) -> Plan:
     )
     updates = tuple((numbers[old], numbers[new]) for old, new in program.updates)
     outputs = tuple(numbers[value] for value in program.outputs)
-    return Plan(program.inputs, buffers, steps, outputs, updates, arena_bytes, live_peak(placed, end))
+    return Plan(program.inputs, buffers, steps, outputs, updates, arena_bytes, live_peak(placed))
 
 
 def _op(instruction: Instruction) -> Op:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 
-from graphnn.ir.program import Instruction, Kind, Program, Value, users
+from graphnn.ir.program import Instruction, Kind, Program, Value
+from graphnn.ops.op import Op
 
 
 def order_for_memory(program: Program) -> Program:
@@ -20,32 +21,108 @@ def order_for_memory(program: Program) -> Program:
 
 
 def peak_bytes(program: Program) -> int:
-    """The most bytes of intermediate values alive at once, when instructions run as they stand."""
-    remaining = _use_counts(program)
+    """The most bytes of the arena in use at once, when instructions run as they stand.
+
+    Outputs lie outside of the arena. Views take nothing; nor does a new parameter or state where nobody reads the old
+    one any more, nor an elementwise result that is written over an input which dies.
+    """
+    memory = _Memory(program)
     live = peak = 0
     for instruction in program.instructions:
-        live += sum(value.spec.nbytes for value in instruction.outputs)
-        peak = max(peak, live)
-        for value in (*dict.fromkeys(instruction.inputs), *instruction.outputs):
-            remaining[value] = remaining.get(value, 0) - (value in instruction.inputs)
-            if remaining[value] <= 0 and value.kind is Kind.INTERMEDIATE:
-                live -= value.spec.nbytes
+        live += memory.taken(instruction)
+        peak = max(peak, live - memory.overwritten(instruction))
+        live -= memory.freed(instruction) + memory.unread(instruction)
+        memory.run(instruction)
     return peak
 
 
-def _use_counts(program: Program) -> dict[Value, int]:
-    """Number of instructions that read each value; results count once more, so that they never die."""
-    counts = {value: len(readers) for value, readers in users(program).items()}
-    for value in program.results:
-        counts[value] = counts.get(value, 0) + 1
-    return counts
+class _Memory:
+    """What instructions take from the arena and give back, as they run one by one.
+
+    A view shares the memory of its source: both have the same root.
+    """
+
+    def __init__(self, program: Program):
+        self._results, self._outputs = set(program.results), set(program.outputs)
+        self._old_of = {new: old for old, new in program.updates}
+        self._root: dict[Value, Value] = {}
+        self.producer: dict[Value, Instruction] = {}
+        for instruction in program.instructions:
+            for value in instruction.outputs:
+                self._root[value] = self._find_root(instruction, value)
+                self.producer[value] = instruction
+        self.new_of = {old: new for old, new in program.updates if new in self.producer}
+        self.readers: dict[Value, list[Instruction]] = {}
+        for instruction in program.instructions:
+            for root in self.roots(instruction):
+                self.readers.setdefault(root, []).append(instruction)
+        self.left = {root: len(readers) for root, readers in self.readers.items()}
+
+    def _find_root(self, instruction: Instruction, value: Value) -> Value:
+        op = instruction.op
+        source = instruction.inputs[0] if isinstance(op, Op) and op.is_view else value
+        shares = source.kind is Kind.INTERMEDIATE and source not in self._results and value not in self._results
+        return self._root.get(source, value) if shares else value
+
+    def roots(self, instruction: Instruction) -> dict[Value, None]:
+        """The memory that the instruction reads, each once."""
+        return dict.fromkeys(self._root.get(value, value) for value in instruction.inputs)
+
+    def taken(self, instruction: Instruction) -> int:
+        """Bytes that its outputs need."""
+        return sum(self._needs(instruction, value) for value in instruction.outputs)
+
+    def _needs(self, instruction: Instruction, value: Value) -> int:
+        if value in self._outputs or self._root[value] is not value:
+            return 0
+        old = self._old_of.get(value)
+        if old is not None and old not in self._results and self.left.get(old, 0) == (old in instruction.inputs):
+            return 0  # written straight into the parameter or state
+        return value.spec.nbytes
+
+    def freed(self, instruction: Instruction) -> int:
+        """Bytes whose last reader it is."""
+        return sum(root.spec.nbytes for root in self.roots(instruction) if self._dies(root))
+
+    def _dies(self, root: Value) -> bool:
+        return root.kind is Kind.INTERMEDIATE and root not in self._results and self.left[root] == 1
+
+    def unread(self, instruction: Instruction) -> int:
+        """Bytes of outputs that nobody reads."""
+        own = (v for v in instruction.outputs if v not in self._results and self._root[v] is v)
+        return sum(value.spec.nbytes for value in own if value not in self.readers)
+
+    def overwritten(self, instruction: Instruction) -> int:
+        """Bytes of its output that lie over an input which dies."""
+        op, value = instruction.op, instruction.outputs[0]
+        if not isinstance(op, Op) or not op.may_write_input or value in self._results:
+            return 0
+        fits = any(v.spec == value.spec and self._dies(self._root.get(v, v)) for v in instruction.inputs)
+        return value.spec.nbytes if fits else 0
+
+    def run(self, instruction: Instruction) -> Iterator[Instruction]:
+        """Count its reads as done; the instructions whose costs may have fallen by that."""
+        changed: list[Instruction] = []
+        for root in self.roots(instruction):
+            self.left[root] -= 1
+            if self.left[root] == 1:  # the one reader that is left frees it
+                changed += self.readers[root]
+            if self.left[root] <= 1 and root in self.new_of:  # a new parameter may be written into the old one
+                changed.append(self.producer[self.new_of[root]])
+        return iter(changed)
 
 
 def _greedy_order(program: Program) -> list[Instruction]:
-    readers, counts = users(program), _use_counts(program)
+    memory = _Memory(program)
     position = {instruction: index for index, instruction in enumerate(program.instructions)}
-    waiting = {i: len({v for v in i.inputs if v.kind is Kind.INTERMEDIATE}) for i in program.instructions}
-    ready = [(_cost(i, counts), position[i]) for i in program.instructions if not waiting[i]]
+    consumers: dict[Value, list[Instruction]] = {}
+    waiting: dict[Instruction, int] = {}
+    for instruction in program.instructions:
+        needed = [value for value in dict.fromkeys(instruction.inputs) if value in memory.producer]
+        waiting[instruction] = len(needed)
+        for value in needed:
+            consumers.setdefault(value, []).append(instruction)
+    ready = [(_cost(memory, i), position[i]) for i in program.instructions if not waiting[i]]
     heapq.heapify(ready)
     done: set[int] = set()
     order: list[Instruction] = []
@@ -56,35 +133,23 @@ def _greedy_order(program: Program) -> list[Instruction]:
         done.add(index)
         instruction = program.instructions[index]
         order.append(instruction)
-        for changed in _advance(instruction, readers, counts, waiting):
-            if position[changed] not in done:
-                heapq.heappush(ready, (_cost(changed, counts), position[changed]))
+        for changed in dict.fromkeys((*memory.run(instruction), *_released(instruction, consumers, waiting))):
+            if not waiting[changed] and position[changed] not in done:
+                heapq.heappush(ready, (_cost(memory, changed), position[changed]))
     return order
 
 
-def _advance(
-    instruction: Instruction,
-    readers: dict[Value, list[Instruction]],
-    counts: dict[Value, int],
-    waiting: dict[Instruction, int],
-) -> Sequence[Instruction]:
-    """Mark `instruction` as run; the ready instructions that are new, or whose cost has fallen."""
-    changed: dict[Instruction, None] = {}
+def _released(
+    instruction: Instruction, consumers: dict[Value, list[Instruction]], waiting: dict[Instruction, int]
+) -> Iterator[Instruction]:
+    """Instructions that waited for this one alone."""
     for value in instruction.outputs:
-        for reader in readers.get(value, ()):
-            waiting[reader] -= 1
-            if not waiting[reader]:
-                changed[reader] = None
-    for value in dict.fromkeys(instruction.inputs):
-        counts[value] -= 1
-        if counts[value] == 1:  # the one reader that is left frees the value
-            changed.update(dict.fromkeys(r for r in readers[value] if not waiting[r]))
-    return list(changed)
+        for consumer in consumers.get(value, ()):
+            waiting[consumer] -= 1
+            if not waiting[consumer]:
+                yield consumer
 
 
-def _cost(instruction: Instruction, counts: dict[Value, int]) -> int:
+def _cost(memory: _Memory, instruction: Instruction) -> int:
     """Bytes allocated less bytes freed by running it now."""
-    allocated = sum(value.spec.nbytes for value in instruction.outputs)
-    inputs = dict.fromkeys(instruction.inputs)
-    freed = sum(v.spec.nbytes for v in inputs if v.kind is Kind.INTERMEDIATE and counts[v] == 1)
-    return allocated - freed
+    return memory.taken(instruction) - memory.freed(instruction)

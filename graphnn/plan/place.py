@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import heapq
 from bisect import bisect_left, insort
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from graphnn.plan.plan import aligned
 
-SMALL = 4000  # blocks; above it only the sweep runs, whose time does not grow with the number alive at once
+SMALL = 1000  # blocks; above it only the sweep runs, whose time does not grow with the number alive at once
+SEARCH_STEPS = 400_000  # pairs of blocks looked at in a search for a better order
+
+Attempt = tuple[int, list[int]]  # arena size, offset of each block
 
 
 @dataclass
@@ -29,16 +32,32 @@ class Block:
 def place(blocks: Sequence[Block]) -> int:
     """Give every block an offset so that blocks alive at the same step do not overlap; returns the arena's size.
 
-    Interval packing is NP-hard. Several greedy orders are tried, each block at the lowest gap that fits it, and the
-    smallest arena wins.
+    Interval packing is NP-hard. Several ways are tried, from the fastest on, until one needs no more than is alive at
+    once; the smallest arena wins. Deterministic.
     """
-    attempts = [_sweep(blocks)]
-    if len(blocks) <= SMALL:
-        attempts += [_place_in_order(blocks, key) for key in (_by_size, _by_area, _by_span)]
-    size, offsets = min(attempts, key=lambda attempt: attempt[0])
+    needed = live_peak(blocks)
+    best: Attempt | None = None
+    for attempt in _attempts(blocks):
+        if best is None or attempt[0] < best[0]:
+            best = attempt
+        if best[0] <= needed:
+            break
+    size, offsets = best or (0, [])
     for block, offset in zip(blocks, offsets, strict=True):
         block.offset = offset
     return size
+
+
+def _attempts(blocks: Sequence[Block]) -> Iterator[Attempt]:
+    yield _sweep(blocks)
+    yield _sweep([Block(b.nbytes, -b.last, -b.first, b.external) for b in blocks])  # from the last step to the first
+    if len(blocks) <= SMALL:
+        keys: tuple[Callable[[Block], tuple[int, int]], ...] = (_by_size, _by_area, _by_span)
+        orders = [sorted(range(len(blocks)), key=lambda i, key=key: (key(blocks[i]), i)) for key in keys]
+        for order in orders:
+            yield _place_in_order(blocks, order)
+        for order in orders:
+            yield from _search(blocks, order)
 
 
 def _by_size(block: Block) -> tuple[int, int]:
@@ -53,10 +72,30 @@ def _by_span(block: Block) -> tuple[int, int]:
     return block.first - block.last, -block.nbytes
 
 
-def _place_in_order(blocks: Sequence[Block], key: Callable[[Block], tuple[int, int]]) -> tuple[int, list[int]]:
+def _search(blocks: Sequence[Block], order: list[int]) -> Iterator[Attempt]:
+    """Again and again: the blocks that reach the top of the arena move forward in the order, to find a lower gap."""
+    seen: set[tuple[int, ...]] = set()
+    for _ in range(SEARCH_STEPS // max(1, len(blocks)) ** 2):
+        attempt = _place_in_order(blocks, order)
+        yield attempt
+        size, offsets = attempt
+        highest = [i for i in order if offsets[i] + aligned(blocks[i].nbytes) == size]
+        order = _promoted(order, highest, 0)
+        if tuple(order) in seen:
+            order = _promoted(order, order[len(order) // 2 :][:1], len(seen) % len(order))
+        seen.add(tuple(order))
+
+
+def _promoted(order: list[int], chosen: list[int], place: int) -> list[int]:
+    rest = [i for i in order if i not in chosen]
+    return [*rest[:place], *chosen, *rest[place:]]
+
+
+def _place_in_order(blocks: Sequence[Block], order: Sequence[int]) -> Attempt:
+    """One block after the other, each at the lowest gap that fits it."""
     offsets = [0] * len(blocks)
     placed: list[tuple[int, int, int, int]] = []  # offset, end, first, last; sorted
-    for index in sorted(range(len(blocks)), key=lambda i: (key(blocks[i]), i)):
+    for index in order:
         block = blocks[index]
         offset = _lowest_gap(placed, block)
         offsets[index] = offset
@@ -74,56 +113,74 @@ def _lowest_gap(placed: Sequence[tuple[int, int, int, int]], block: Block) -> in
     return offset
 
 
-def _sweep(blocks: Sequence[Block]) -> tuple[int, list[int]]:
+def _sweep(blocks: Sequence[Block]) -> Attempt:
     """Blocks in order of time, like a memory allocator: freed gaps are joined, the tightest gap that fits is taken."""
-    offsets, size = [0] * len(blocks), 0
-    gaps: list[tuple[int, int]] = []  # offset, bytes; sorted, never touching
+    offsets = [0] * len(blocks)
+    gaps = _Gaps()
     alive: list[tuple[int, int, int]] = []  # last step, offset, bytes
     for index in sorted(range(len(blocks)), key=lambda i: (blocks[i].first, -blocks[i].nbytes, i)):
         block, nbytes = blocks[index], aligned(blocks[index].nbytes)
+        if not nbytes:
+            continue
         while alive and alive[0][0] < block.first:
             _, offset, freed = heapq.heappop(alive)
-            _give_back(gaps, offset, freed)
-        offsets[index], size = _take(gaps, nbytes, size)
+            gaps.give_back(offset, freed)
+        offsets[index] = gaps.take(nbytes)
         heapq.heappush(alive, (block.last, offsets[index], nbytes))
-    return size, offsets
+    return gaps.size, offsets
 
 
-def _take(gaps: list[tuple[int, int]], nbytes: int, size: int) -> tuple[int, int]:
-    """(offset, new arena size): from the tightest gap, else behind all, using a gap at the end."""
-    fitting = min((gap for gap in gaps if gap[1] >= nbytes), key=lambda gap: gap[1], default=None)
-    if fitting is None:
-        if gaps and sum(gaps[-1]) == size:
-            offset, _ = gaps.pop()
-            return offset, offset + nbytes
-        return size, size + nbytes
-    gaps.remove(fitting)
-    offset, available = fitting
-    if available > nbytes:
-        insort(gaps, (offset + nbytes, available - nbytes))
-    return offset, size
+class _Gaps:
+    """Free parts of an arena that grows; neighbours are joined."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        self._by_offset: list[tuple[int, int]] = []  # offset, bytes; sorted, never touching
+        self._by_bytes: list[tuple[int, int]] = []  # bytes, offset; sorted
+
+    def take(self, nbytes: int) -> int:
+        """An offset in the tightest gap that fits, else behind all, using a gap at the end."""
+        place = bisect_left(self._by_bytes, (nbytes, 0))
+        if place < len(self._by_bytes):
+            available, offset = self._by_bytes[place]
+            self._remove(offset, available)
+            self._add(offset + nbytes, available - nbytes)
+            return offset
+        offset = self.size
+        if self._by_offset and sum(self._by_offset[-1]) == self.size:
+            offset, available = self._by_offset[-1]
+            self._remove(offset, available)
+        self.size = offset + nbytes
+        return offset
+
+    def give_back(self, offset: int, nbytes: int) -> None:
+        """Make a part free again."""
+        index = bisect_left(self._by_offset, (offset, 0))
+        for before in reversed(self._by_offset[max(index - 1, 0) : index + 1]):
+            if before[0] == offset + nbytes or sum(before) == offset:
+                self._remove(*before)
+                offset, nbytes = min(offset, before[0]), nbytes + before[1]
+        self._add(offset, nbytes)
+
+    def _add(self, offset: int, nbytes: int) -> None:
+        if nbytes:
+            insort(self._by_offset, (offset, nbytes))
+            insort(self._by_bytes, (nbytes, offset))
+
+    def _remove(self, offset: int, nbytes: int) -> None:
+        del self._by_offset[bisect_left(self._by_offset, (offset, nbytes))]
+        del self._by_bytes[bisect_left(self._by_bytes, (nbytes, offset))]
 
 
-def _give_back(gaps: list[tuple[int, int]], offset: int, nbytes: int) -> None:
-    if not nbytes:
-        return
-    index = bisect_left(gaps, (offset, 0))
-    if index < len(gaps) and gaps[index][0] == offset + nbytes:
-        nbytes += gaps.pop(index)[1]
-    if index and sum(gaps[index - 1]) == offset:
-        offset, before = gaps.pop(index - 1)
-        nbytes += before
-    insort(gaps, (offset, nbytes))
-
-
-def live_peak(blocks: Sequence[Block], end: int) -> int:
+def live_peak(blocks: Sequence[Block]) -> int:
     """The most aligned bytes of `blocks` alive at one step."""
-    change = [0] * (end + 3)
-    for block in blocks:
-        change[block.first + 1] += aligned(block.nbytes)
-        change[block.last + 2] -= aligned(block.nbytes)
+    changes = sorted(
+        change
+        for block in blocks
+        for change in ((block.first, aligned(block.nbytes)), (block.last + 1, -aligned(block.nbytes)))
+    )  # at the same step what dies comes first
     live = peak = 0
-    for delta in change:
-        live += delta
+    for _, change in changes:
+        live += change
         peak = max(peak, live)
     return peak

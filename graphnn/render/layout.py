@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from graphnn.render.engine import positions
 from graphnn.render.scene import Box, Edge, Group, Scene, levels
 from graphnn.render.simplify import OMISSION
-from graphnn.render.text import shorten, text_width
+from graphnn.render.text import TIMES, shorten, text_width
 
 TITLE_SIZE = 13
 TEXT_SIZE = 11
@@ -18,7 +19,7 @@ WIDEST_TEXT = 300  # longer lines lose their middle; the tooltip has them whole
 PADDING_X, PADDING_Y = 14, 8
 LOCK_WIDTH = 16
 GROUP_TITLE_HEIGHT = 20
-COUNT_WIDTH, COUNT_HEIGHT = 40, 16  # room for ×9,999
+COUNT_HEIGHT = 16
 ROOM_FOR_CORNERS = {"input": 8, "output": 8, "module": 6}  # of rounded ends, and of the second frame of a module
 SPINE_WEIGHT = 4  # pull of an edge to the next row; that of others is 1: chains become straight, and layout faster
 Point = tuple[float, float]
@@ -135,7 +136,7 @@ def _question(scene: Scene, sizes: list[tuple[int, int]], titles: list[str]) -> 
     for index, edge in enumerate(scene.edges):
         is_spine = level[edge.target] == level[edge.source] + 1 and edge.source not in references
         weight = SPINE_WEIGHT if is_spine else 1
-        label = f" label={_blank(COUNT_WIDTH, COUNT_HEIGHT)}" if shows_count(edge) else ""
+        label = f" label={_blank(count_width(edge), COUNT_HEIGHT)}" if shows_count(edge) else ""
         yield f"n{number[edge.source]} -> n{number[edge.target]} [number={index} weight={weight}{label}]"
     yield "}"
 
@@ -143,6 +144,16 @@ def _question(scene: Scene, sizes: list[tuple[int, int]], titles: list[str]) -> 
 def shows_count(edge: Edge) -> bool:
     """Whether the edge carries a number; beside an omission it would not mean what it says."""
     return edge.count > 1 and OMISSION not in (edge.source, edge.target)
+
+
+def count_text(edge: Edge) -> str:
+    """`×2`."""
+    return f"{TIMES}{edge.count:,}"
+
+
+def count_width(edge: Edge) -> int:
+    """Of the frame around the number."""
+    return math.ceil(text_width(count_text(edge), TEXT_SIZE, bold=True)) + 10
 
 
 def _clusters(

@@ -18,13 +18,15 @@ from graphnn.render.layout import (
     PlacedGroup,
     Point,
     Rectangle,
+    count_text,
+    count_width,
     lay_out,
     shows_count,
 )
 from graphnn.render.legend import Legend, legend_of
 from graphnn.render.palette import category_of, figure_css
 from graphnn.render.scene import Group, Scene
-from graphnn.render.text import TIMES, identifier, shorten, text_width, xml
+from graphnn.render.text import identifier, shorten, text_width, xml
 from graphnn.render.views import build_scene
 
 MARGIN = 16
@@ -133,8 +135,7 @@ def _edge(placed: PlacedEdge, source: Rectangle) -> Iterator[str]:
     yield f'<g class="gnn-connection" {ends}>{_tooltip(edge.connections)}'
     yield f'<path class="gnn-edge" d="{path}"/><path class="gnn-tip" d="{_arrow(placed)}"/>'
     if placed.label and shows_count(edge):
-        (x, y), text = placed.label, f"{TIMES}{edge.count:,}"
-        width = math.ceil(text_width(text, TEXT_SIZE, bold=True)) + 10
+        (x, y), text, width = placed.label, count_text(edge), count_width(edge)
         back = Rectangle(x - width / 2, y - COUNT_HEIGHT / 2, width, COUNT_HEIGHT)
         yield f'<rect class="gnn-count" {_place(back)} rx="8"/>'
         yield f'<text class="gnn-b" text-anchor="middle" x="{_n(x)}" y="{_n(y + 4)}">{text}</text>'

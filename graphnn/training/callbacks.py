@@ -26,10 +26,10 @@ class Callback:
         """Before the first epoch of a `fit`."""
 
     def on_epoch_begin(self, trainer: Training, epoch: int) -> None:
-        """Before the first batch of an epoch."""
+        """Before the first batch of an epoch; within a `fit` they count from 0."""
 
     def on_batch_end(self, trainer: Training, step: int, values: Mapping[str, float]) -> None:
-        """After a step; `values` holds its loss and metrics."""
+        """After step number `step` of an epoch, from 0 on; `values` holds its loss and metrics."""
 
     def on_epoch_end(self, trainer: Training, row: Mapping[str, Any]) -> None:
         """After an epoch and its validation; `row` is the epoch's line of the history."""
@@ -114,7 +114,7 @@ def _stores(model: Model) -> tuple[Any, Any]:
 
 
 def resolve_mode(mode: str, monitor: str) -> str:
-    """ "min" or "max"; "auto" takes "max" for accuracies.
+    """Which is better, "min" or "max"; "auto" takes "max" for accuracies.
 
     Raises:
         OptionError: another word.

@@ -12,7 +12,7 @@ from graphnn.errors import OptionError, ShapeError, StateError
 from graphnn.ops.op import Array
 from graphnn.ops.random import RandomStream
 
-Arrays: TypeAlias = Array | dict[str, Array]  # one array, or arrays by name
+Arrays: TypeAlias = Array | dict[str, Any]  # one array, or arrays by name
 Batch: TypeAlias = tuple[Any, Any]  # (inputs, targets)
 
 

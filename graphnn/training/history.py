@@ -22,8 +22,8 @@ PLOTTED = ("loss", "val_loss")
 class History:
     """Rows in the order of the epochs; a column that a row lacks is None there.
 
-    Columns are "epoch" (from 1 on), "step" (training steps so far), "loss", the metrics, each of them once more with
-    the prefix "val_" where there is validation, "seconds", "learning_rate" and "status".
+    What a Trainer writes: "epoch" (from 1 on), "step" (training steps so far), "loss", the metrics, each of them once
+    more as "val_..." where there is validation, "learning_rate", "seconds" and "status".
 
     Attributes:
         rows: one dict for each epoch.
@@ -64,7 +64,7 @@ class History:
 
     @property
     def status(self) -> str:
-        """How the last row ended, such as "completed" or "interrupted"; "" where nothing says so."""
+        """How the last row ended: "completed", "stopped" or "interrupted"; "" where nothing says so."""
         return str(self.rows[-1].get("status") or "") if self.rows else ""
 
     def best(self, metric: str = "loss", mode: str = "auto") -> dict[str, Any]:
@@ -129,18 +129,19 @@ class History:
     # -- pictures -----------------------------------------------------------------------------------------------------
 
     def to_svg(self, *columns: str, log: bool = False) -> str:
-        """Columns over the epochs; "loss" and "val_loss" by default, "val_loss" where there is one.
+        """Columns over the epochs as SVG text, the best epoch of each marked.
 
         Args:
-            columns: names of columns of numbers.
-            log: logarithmic y axis.
+            columns: of numbers; by default "loss" and, where there is one, "val_loss".
+            log: logarithmic vertical axis.
 
         Raises:
             OptionError: no such column.
         """
         names = columns or tuple(name for name in PLOTTED if name == "loss" or name in self)
+        best = "max" if all(resolve_mode("auto", name) == "max" for name in names) else "min"
         series = {name: list(self._points(name)) for name in names}
-        return line_chart(series, title="Training", x_label="epoch", y_label=", ".join(names), log=log)
+        return line_chart(series, title="Training", x_label="epoch", y_label=", ".join(names), log=log, best=best)
 
     def plot(self, path: str | os.PathLike[str], *columns: str, log: bool = False) -> None:
         """Write `to_svg` to a file, all or nothing."""
@@ -150,11 +151,11 @@ class History:
         return self.to_svg() if "loss" in self else None
 
     def _points(self, column: str) -> Iterator[tuple[float, float]]:
-        """(epoch, value) wherever there is a finite number; a row without an epoch is counted."""
+        """(epoch, value) wherever there is a number; rows without an epoch are counted instead."""
         for index, (row, value) in enumerate(zip(self.rows, self[column], strict=True)):
-            if isinstance(value, int | float) and math.isfinite(value):
+            if isinstance(value, int | float):
                 epoch = row.get("epoch")
-                yield (float(epoch) if isinstance(epoch, int | float) else index + 1.0), float(value)
+                yield float(epoch) if isinstance(epoch, int | float) else index + 1.0, float(value)
 
 
 def _cell(name: str, value: Any) -> Cell:

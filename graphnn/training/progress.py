@@ -52,7 +52,7 @@ class Progress:
         self._epoch, self._epochs, self._steps = epoch, epochs, steps
         self._done = self._samples = 0
         self._sums: dict[str, float] = {}
-        self._started = self._clock()
+        self._started = self._last_step = self._clock()
         self._after_first: tuple[float, int] | None = (
             None  # time and samples: the first step compiles, so it is left out
         )
@@ -79,8 +79,9 @@ class Progress:
         self._samples += samples
         for name, value in values.items():
             self._sums[name] = self._sums.get(name, 0.0) + samples * float(value)
+        self._last_step = self._clock()
         if self._after_first is None:
-            self._after_first = self._clock(), self._samples
+            self._after_first = self._last_step, self._samples
         self._redraw()
 
     def finish_epoch(self, row: Mapping[str, Any]) -> None:
@@ -92,10 +93,9 @@ class Progress:
         parts = [self._epoch_text(), *(f"{name} {_number(row[name])}" for name in row if name not in NOT_SHOWN)]
         if "learning_rate" in row:
             parts.append(f"lr {_number(row['learning_rate'])}")
-        seconds = float(row.get("seconds", self._clock() - self._started))
-        parts.append(_duration(seconds))
-        if self._samples and seconds > 0:
-            parts.append(f"{_count(self._samples / seconds)} samples/s")
+        parts.append(_duration(float(row.get("seconds", self._clock() - self._started))))
+        if rate := self._samples_per_second:
+            parts.append(f"{_count(rate)} samples/s")
         if (status := row.get("status")) not in (None, "", "completed"):
             parts.append(str(status))
         self._print_line("  ".join(parts))
@@ -111,33 +111,41 @@ class Progress:
             self._drawn = 0
             self._stream.flush()
 
-    # -- the line that is drawn again and again -------------------------------------------------------------------------
+    # -- the line that is drawn again and again -----------------------------------------------------------------------
 
     def _redraw(self) -> None:
         now = self._clock()
         if not self._redraws or now - self._last_redraw < SECONDS_BETWEEN_REDRAWS:
             return
         self._last_redraw = now
-        text = "  ".join(self._state(now))[
-            : self._line_width() - 1
-        ]  # a full line would wrap, and leave its head behind
+        text = "  ".join(self._state())[: self._line_width() - 1]  # a full line would wrap, and leave its head behind
         self._stream.write("\r" + text.ljust(self._drawn))
         self._drawn = len(text)
         self._stream.flush()
 
-    def _state(self, now: float) -> list[str]:
+    def _state(self) -> list[str]:
         parts = [self._epoch_text(), f"step {self._done}" + (f"/{self._steps}" if self._steps else "")]
         if self._steps:
             filled = min(self._done * BAR_WIDTH // self._steps, BAR_WIDTH)
             parts[-1] += f" [{'=' * filled}{'.' * (BAR_WIDTH - filled)}]"
         parts += [f"{name} {_number(total / max(self._samples, 1))}" for name, total in self._sums.items()]
-        since, first = self._after_first or (now, 0)
-        if self._done > 1 and now > since:
-            parts.append(f"{_count((self._samples - first) / (now - since))} samples/s")
+        if rate := self._samples_per_second:
+            parts.append(f"{_count(rate)} samples/s")
             if self._steps:
                 remaining = max(self._steps - self._done, 0)
-                parts.append(f"{_duration((now - since) / (self._done - 1) * remaining)} left")
+                parts.append(f"{_duration(self._measured_seconds / (self._done - 1) * remaining)} left")
         return parts
+
+    @property
+    def _measured_seconds(self) -> float:
+        """From the end of the epoch's first step to that of its last one: without compilation and validation."""
+        return self._last_step - self._after_first[0] if self._after_first else 0.0
+
+    @property
+    def _samples_per_second(self) -> float:
+        """0 while it is not known."""
+        seconds = self._measured_seconds
+        return (self._samples - self._after_first[1]) / seconds if self._after_first and seconds > 0 else 0.0
 
     def _print_line(self, text: str) -> None:
         start = "\r" if self._drawn else ""

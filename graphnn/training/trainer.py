@@ -12,10 +12,13 @@ from graphnn.backends.reference import array_module_of
 from graphnn.compile import LEARNING_RATE, STEP, CompiledStep, Objective, Signature, compile_step
 from graphnn.errors import GraphError, OptionError
 from graphnn.ir.tensor_spec import TensorSpec
-from graphnn.losses import Loss, loss as loss_of
-from graphnn.metrics import Metric, metric as metric_of
+from graphnn.losses import Loss
+from graphnn.losses import loss as loss_of
+from graphnn.metrics import Metric
+from graphnn.metrics import metric as metric_of
 from graphnn.model import Model
-from graphnn.optimizers import Optimizer, optimizer as optimizer_of
+from graphnn.optimizers import Optimizer
+from graphnn.optimizers import optimizer as optimizer_of
 from graphnn.schedules import schedule
 from graphnn.training.callbacks import Callback
 from graphnn.training.data import Batches, count_examples
@@ -68,7 +71,7 @@ class Trainer:
     def _by_output(self, value: Any, what: str) -> dict[str, Any]:
         names: tuple[str, ...] = self.model.graph.output_names or ("",)
         if not isinstance(value, Mapping):
-            if len(names) > 1:
+            if len(names) != 1:
                 raise GraphError(f"the graph has several outputs, so give {what} as a dict", expected=names, got=value)
             return {names[0]: value}
         if unknown := set(value) - set(names):

@@ -441,8 +441,23 @@ def test_sharing_cannot_stand_for_billions_of_nodes():
     with pytest.raises(FileFormatError, match="too large") as caught:
         from_json(json.dumps(shared_bomb(40)))
     assert f"{MAX_NODES:,}" in caught.value.expected
-    with pytest.raises(FileFormatError, match="too deep"):
+    with pytest.raises(FileFormatError, match="64 levels"):
         from_json(json.dumps(shared_bomb(100, times=1)))
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_graph_that_could_not_be_read_is_not_written(times):
+    x = Input(("n",), name="x")
+    inner = Graph(x, layers.ReLU()(x))
+    y = inner(x)
+    for _ in range(70):
+        z = x
+        for _ in range(times):
+            z = inner(z)
+        inner = Graph(x, z)
+        y = inner(y)
+    with pytest.raises(GraphError, match="too large, or graphs lie too deep"):
+        to_json(Graph(x, y))
 
 
 def test_a_graph_cannot_lie_in_itself():
