@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import math
+import operator
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ class Schedule(Configurable, ABC):
         Raises:
             OptionError: the step is negative.
         """
+        step = operator.index(step)  # NumPy's integers have another rounding of powers
         if step < 0:
             raise OptionError("a step is negative", where=type(self).__name__, expected="0 or more", got=step)
         return float(self.rate(step))
@@ -116,24 +118,24 @@ class Cosine(Schedule):
 @final
 @dataclass(frozen=True)
 class WarmUp(Schedule):
-    """schedule(0) * (step + 1) / steps while step < steps, then schedule(step - steps) (Goyal et al. 2017).
+    """after(0) * (step + 1) / steps while step < steps, then after(step - steps) (Goyal et al. 2017).
 
     Args:
-        schedule: what follows; a number stands for `Constant`.
+        after: the schedule that follows; a number stands for `Constant`.
         steps: number of steps that lead to its first value, which the last of them has.
     """
 
-    schedule: Schedule | float = 0.01
+    after: Schedule | float = 0.01
     steps: int = 100
     intervals: ClassVar[dict[str, str]] = {"steps": "integer [1, inf)"}
 
     def __post_init__(self) -> None:
         Schedule.__post_init__(self)
-        object.__setattr__(self, "schedule", schedule(self.schedule))
+        object.__setattr__(self, "after", schedule(self.after))
 
     def rate(self, step: int) -> float:
         """A straight line, then the other schedule from its own step 0 on."""
-        after = schedule(self.schedule)
+        after = schedule(self.after)
         return after(step - self.steps) if step >= self.steps else after(0) * (step + 1) / self.steps
 
 

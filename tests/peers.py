@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from graphnn import optimizers
 from graphnn.autodiff import differentiate
 from graphnn.graph.flatten import flatten
 from graphnn.graph.graph import Graph
@@ -20,7 +21,9 @@ from graphnn.graph.layer import Input, flatten_structure
 from graphnn.graph.lower import Lowered, bind_names, lower
 from graphnn.ir.program import Kind, Program, Value
 from graphnn.ir.tensor_spec import TensorSpec
+from graphnn.losses import SquaredError
 from graphnn.model import Model
+from graphnn.training.trainer import Trainer
 
 TOLERANCE = 1e-9  # times max(1, the largest magnitude): float64 sums in another order
 Pads = Sequence[tuple[int, int]]
@@ -208,24 +211,45 @@ def compare_training(
     graph: Graph,
     twin: Twin,
     inputs: Mapping[str, np.ndarray],
-    make_optimizer: Callable[[list[Any]], Any],
+    name: str,
+    options: Mapping[str, float],
     steps: int = 5,
     tolerance: float = TOLERANCE,
 ) -> None:
-    """A Model's parameters and states agree after each of some steps of a torch optimizer towards a random target.
+    """Parameters and states agree after each of some optimizer steps towards a random target, three ways.
 
-    The optimizer is the same code on both sides: what differs would be a gradient, or a state that a run left behind.
+    A Trainer, whose step is one program with graphnn's optimizer; a Model's backward under torch's optimizer, where what
+    differs would be a gradient or a state that a run left behind; and torch.
+
+    Args:
+        graph: module under test, with `twin` its torch form on `inputs`.
+        name: class of the optimizer, in torch.optim and graphnn.optimizers.
+        options: its arguments, in torch's words.
     """
+    from torch import optim
+
     arrays = random_arrays(graph, inputs)
-    model, ours, theirs = model_with(graph, arrays), Trained(arrays, make_optimizer), Trained(arrays, make_optimizer)
-    towards = towards_targets(random_seeds(run(graph, inputs, arrays).outputs))
+    model, trained = model_with(graph, arrays), model_with(graph, arrays)
+    ours, theirs = (Trained(arrays, lambda tensors: getattr(optim, name)(tensors, **options)) for _ in range(2))
+    targets = random_seeds(run(graph, inputs, arrays).outputs)
+    towards, trainer = towards_targets(targets), trainer_with(trained, name, options)
     for _ in range(steps):
         ours.step(step_model(model, inputs, towards))
         for path in model.parameters:
             model.parameters[path] = ours.arrays[path]
         outputs = run_twin(twin, inputs, theirs.arrays, {}).outputs
         theirs.step(run_twin(twin, inputs, theirs.arrays, towards(outputs)))
+        trainer.train_step(dict(inputs), targets if graph.output_names else targets["y"])
         assert_close({**model.parameters, **model.states}, theirs.arrays, tolerance)
+        assert_close({**trained.parameters, **trained.states}, theirs.arrays, tolerance)
+
+
+def trainer_with(model: Model, name: str, options: Mapping[str, float]) -> Trainer:
+    """Minimises the mean squared distance of each output, with torch's options under graphnn's names."""
+    rest = {key: value for key, value in options.items() if key != "lr"}
+    optimizer = getattr(optimizers, name)(options["lr"], **rest)
+    names = model.graph.output_names
+    return Trainer(model, dict.fromkeys(names, SquaredError()) if names else SquaredError(), optimizer)
 
 
 class Trained:
@@ -255,8 +279,8 @@ class Trained:
 
 
 def towards_targets(targets: Mapping[str, np.ndarray]) -> Seeds:
-    """The gradient of half the mean squared distance from the targets, as a function of the outputs."""
-    return lambda outputs: {name: (outputs[name] - target) / target.size for name, target in targets.items()}
+    """The gradient of the mean squared distance from the targets, as a function of the outputs."""
+    return lambda outputs: {name: 2 * (outputs[name] - target) / target.size for name, target in targets.items()}
 
 
 def descend(

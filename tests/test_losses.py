@@ -117,7 +117,9 @@ def test_large_logits_neither_overflow_nor_vanish():
     np.testing.assert_array_equal(gradient, [[0, 0, 0], [-1, 1, 0]])
     logits, targets = np.array([1e4, -1e4, 1e4, -1e4]), np.array([1.0, 0.0, 0.0, 1.0])
     np.testing.assert_array_equal(call(BinaryCrossEntropy(reduction="sum").lower, logits, targets), 2e4)
-    np.testing.assert_array_equal(gradients(BinaryCrossEntropy(reduction="sum").lower, logits, targets)[0], [0, 0, 1, -1])
+    np.testing.assert_array_equal(
+        gradients(BinaryCrossEntropy(reduction="sum").lower, logits, targets)[0], [0, 0, 1, -1]
+    )
 
 
 def test_a_class_that_is_masked_out_counts_as_nothing_where_its_target_is_zero():
@@ -164,7 +166,9 @@ def test_sums_of_half_precision_do_not_overflow():
 
 @pytest.mark.parametrize("rule", [kind() for kind in ELEMENTWISE], ids=lambda rule: type(rule).__name__)
 def test_shapes_that_would_broadcast_are_refused(rule):
-    with pytest.raises(ShapeError, match="has not the shape.*\n  expected: float64\\[8, 1\\]\n  got: float64\\[8\\]\n  fix:"):
+    with pytest.raises(
+        ShapeError, match="has not the shape.*\n  expected: float64\\[8, 1\\]\n  got: float64\\[8\\]\n  fix:"
+    ):
         call(rule.lower, np.zeros((8, 1)), np.zeros(8))
     with pytest.raises(DTypeError, match="not of floats"):
         rule.check(TensorSpec((8,), "int64"), TensorSpec((8,), "int64"))
@@ -173,8 +177,18 @@ def test_shapes_that_would_broadcast_are_refused(rule):
 @pytest.mark.parametrize(
     ("prediction", "target", "error", "text"),
     [
-        ((8, 5), TensorSpec((8, 1), "int64"), ShapeError, "expected: labels int64\\[8\\] or probabilities float32\\[8, 5\\]"),
-        ((8, 5), TensorSpec((8,), "float32"), DTypeError, "labels are not integers\n.*\n.*\n  fix: convert them: astype"),
+        (
+            (8, 5),
+            TensorSpec((8, 1), "int64"),
+            ShapeError,
+            "expected: labels int64\\[8\\] or probabilities float32\\[8, 5\\]",
+        ),
+        (
+            (8, 5),
+            TensorSpec((8,), "float32"),
+            DTypeError,
+            "labels are not integers\n.*\n.*\n  fix: convert them: astype",
+        ),
         ((8, 5), TensorSpec((8,), "bool"), DTypeError, "labels are not integers"),
         ((8, 5), TensorSpec((8, 5), "float32"), OptionError, "`ignore_label` needs labels"),
         ((), TensorSpec((), "int64"), DTypeError, "no logits"),
@@ -233,7 +247,12 @@ def test_losses_and_gradients_equal_those_of_torch(reduction):
         (Huber(0.7, reduction=reduction), t, F.huber_loss, {"delta": 0.7}),
         (BinaryCrossEntropy(reduction=reduction), t, F.binary_cross_entropy_with_logits, {}),
         (CrossEntropy(0.2, reduction=reduction), t, F.cross_entropy, {"label_smoothing": 0.2}),
-        (CrossEntropy(0.2, 2, reduction=reduction), labels, F.cross_entropy, {"label_smoothing": 0.2, "ignore_index": 2}),
+        (
+            CrossEntropy(0.2, 2, reduction=reduction),
+            labels,
+            F.cross_entropy,
+            {"label_smoothing": 0.2, "ignore_index": 2},
+        ),
     ]
     for rule, target, function, options in pairs:
         theirs = torch.tensor(x, requires_grad=True)

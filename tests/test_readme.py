@@ -32,7 +32,9 @@ def test_quoted_code_stands_in_the_file_it_comes_from(page):
     for block in blocks(page):
         if block.mark.startswith("from "):
             source = (ROOT / block.mark.removeprefix("from ")).read_text(encoding="utf-8")
-            assert f"\n{block.text}\n" in f"\n{source}", f"{block.mark} has changed: bring line {block.first + 1} up to date"
+            assert f"\n{block.text}\n" in f"\n{source}", (
+                f"{block.mark} has changed: bring line {block.first + 1} up to date"
+            )
 
 
 # -- the commands ------------------------------------------------------------------------------------------------------
@@ -51,7 +53,10 @@ def test_one_command_installs_and_does_the_job(name, extra, job):
     install, run = command(name).split(" && ")
     assert shlex.split(install) == ["python", "-m", "pip", "install", "-e", f".[{extra}]"]
     assert run == f"python {job}"
-    assert extra in tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    assert (
+        extra
+        in tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    )
     assert not job.startswith("examples") or (ROOT / job).is_file()
 
 

@@ -13,7 +13,7 @@ import math
 import types
 import typing
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, field, fields, replace
 from functools import cache
 from typing import Any, Literal, Union, get_args, get_origin
 
@@ -147,6 +147,7 @@ class Decoder:
     """
 
     layers: Mapping[str, type[Layer]]
+    _made: dict[str, Layer] = field(default_factory=dict, init=False)  # deep networks repeat few layers
 
     def layer(self, name: Any, hyperparameters: Any, where: str) -> Layer:
         """The layer of class `name`.
@@ -154,8 +155,13 @@ class Decoder:
         Raises:
             FileFormatError: the class, an attribute or the type of its value is not known.
         """
+        known = self._made.get(text := f"{name} {hyperparameters!r}")
+        if known is not None:
+            return replace(known)  # equal, but another object: only what the file calls shared is shared
         check_nesting(hyperparameters, f"{where}.hyperparameters")
-        return self._layer(name, hyperparameters, f"{where}.layer", f"{where}.hyperparameters")
+        made = self._layer(name, hyperparameters, f"{where}.layer", f"{where}.hyperparameters")
+        self._made[text] = made
+        return made
 
     def _layer(self, name: Any, hyperparameters: Any, where: str, where_inside: str) -> Layer:
         kind = self.layers.get(name) if isinstance(name, str) else None

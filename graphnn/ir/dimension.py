@@ -98,6 +98,11 @@ class Dimension:
                 return _polynomial(quotient)
         raise DimensionError("sizes do not divide for every value of their names", got=f"{self} // {divisor}")
 
+    def __rfloordiv__(self, number: int) -> Size:
+        if number == 0:
+            return 0
+        raise DimensionError("sizes do not divide for every value of their names", got=f"{number} // {self}")
+
     def __mod__(self, divisor: int) -> Size:
         return self - (self // divisor) * divisor
 
@@ -140,9 +145,10 @@ Shape: TypeAlias = tuple[Size, ...]
 
 
 def _term_text(monomial: Monomial, coefficient: int) -> str:
-    atoms = "*".join(map(str, monomial))
     if not monomial:
         return str(coefficient)
+    is_product = len(monomial) > 1 or coefficient != 1  # 2*n//3 would mean (2*n)//3
+    atoms = "*".join(f"({atom})" if is_product and isinstance(atom, Quotient) else str(atom) for atom in monomial)
     return {1: atoms, -1: f"-{atoms}"}.get(coefficient, f"{coefficient}*{atoms}")
 
 

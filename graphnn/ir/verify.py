@@ -51,8 +51,9 @@ def _verify_results(program: Program, defined: set[Value]) -> None:
     targets = [old for old, _ in program.updates]
     if len(set(targets)) != len(targets):
         raise PassError("a parameter or state is updated twice", got=str(targets))
+    inputs = set(program.inputs)
     for old, new in program.updates:
-        if old.kind not in (Kind.PARAMETER, Kind.STATE) or old not in program.inputs:
+        if old.kind not in (Kind.PARAMETER, Kind.STATE) or old not in inputs:
             raise PassError(f"update of {old!r}, which is no parameter or state of the program")
         if old.spec != new.spec:
             raise PassError("an update changes its spec", where=old.name, expected=old.spec, got=new.spec)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from graphnn.ir.program import Instruction, Kind, Program, Value
 from graphnn.ops.op import Op
-from graphnn.plan.order import order_for_memory
+from graphnn.plan.order import may_overwrite, order_for_memory
 from graphnn.plan.place import Block, live_peak, place
 from graphnn.plan.plan import Buffer, Plan, Step
 
@@ -13,9 +13,17 @@ def make_plan(program: Program) -> Plan:
     """Order the program for the least memory, let results reuse dying inputs, and place all blocks in one arena.
 
     Outputs and the caller's arrays lie outside of the arena. A new value of a parameter or state is written straight
-    into it where no later step reads the old one.
+    into it where no later step reads the old one. Of the program's own order and the one that `order_for_memory` finds,
+    that with the smaller arena is taken.
     """
-    program = order_for_memory(program)
+    ordered = order_for_memory(program)
+    plan = _plan_as_it_stands(ordered)
+    if ordered is program or plan.arena_bytes <= plan.peak_bytes:
+        return plan
+    return min(plan, _plan_as_it_stands(program), key=lambda candidate: candidate.arena_bytes)
+
+
+def _plan_as_it_stands(program: Program) -> Plan:
     numbers = {value: index for index, value in enumerate(_all_values(program))}
     assignment = _Assignment(program)
     blocks = [assignment.block_of[value] for value in numbers]
@@ -61,6 +69,7 @@ class _Assignment:
     def __init__(self, program: Program):
         self.program = program
         self.end = len(program.instructions)
+        self.outputs, self.results = set(program.outputs), set(program.results)
         self.first: dict[Value, int] = dict.fromkeys(program.inputs, -1)
         self.last: dict[Value, int] = dict.fromkeys(program.inputs, self.end)
         self.shares: dict[Value, Value] = {}
@@ -81,12 +90,12 @@ class _Assignment:
         for value in self.first:
             if value.kind is Kind.INTERMEDIATE:
                 self.last[value] = self.last_read.get(value, self.first[value])
-        self.last.update(dict.fromkeys(self.program.results, self.end))
+        self.last.update(dict.fromkeys(self.results, self.end))
 
     def _assign(self, index: int, instruction: Instruction, value: Value) -> None:
         source = self._updated(index, instruction, value) or self._reusable(index, instruction, value)
         if source is None:
-            external = value in self.program.outputs
+            external = value in self.outputs
             self.block_of[value] = Block(value.spec.nbytes, index, self.last[value], external)
             return
         block = self.block_of[source]
@@ -96,26 +105,21 @@ class _Assignment:
     def _updated(self, index: int, instruction: Instruction, value: Value) -> Value | None:
         """The parameter or state that `value` replaces, if it can be written straight into its memory."""
         old = self.new_of.get(value)
-        if old is None or value in self.program.outputs or old in self.program.results:
+        if old is None or value in self.outputs or old in self.results:
             return None
         last_read = self.last_read.get(old, -1)
-        return old if last_read < index or (last_read == index and _may_overwrite(instruction, old, value)) else None
+        return old if last_read < index or (last_read == index and may_overwrite(instruction, old, value)) else None
 
     def _reusable(self, index: int, instruction: Instruction, value: Value) -> Value | None:
         """An input that dies here and whose memory the output may take over; or, for a view, its source."""
-        if value in self.program.results:
+        if value in self.results:
             return None
         op = _op(instruction)
         for source in dict.fromkeys(instruction.inputs):
-            if source.kind is not Kind.INTERMEDIATE or source in self.program.results:
+            if source.kind is not Kind.INTERMEDIATE or source in self.results:
                 continue
             if op.is_view:
                 return source
-            if self.block_of[source].last == index and _may_overwrite(instruction, source, value):
+            if self.block_of[source].last == index and may_overwrite(instruction, source, value):
                 return source
         return None
-
-
-def _may_overwrite(instruction: Instruction, source: Value, value: Value) -> bool:
-    """Whether an elementwise op may write `value` over `source` while it reads it."""
-    return _op(instruction).may_write_input and source.spec == value.spec

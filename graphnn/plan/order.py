@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from graphnn.ir.program import Instruction, Kind, Program, Value
 from graphnn.ops.op import Op
+from graphnn.plan.plan import aligned
 
 
 def order_for_memory(program: Program) -> Program:
@@ -34,6 +35,11 @@ def peak_bytes(program: Program) -> int:
         live -= memory.freed(instruction) + memory.unread(instruction)
         memory.run(instruction)
     return peak
+
+
+def may_overwrite(instruction: Instruction, source: Value, value: Value) -> bool:
+    """Whether an elementwise op may write `value` over its input `source` while it reads it."""
+    return isinstance(instruction.op, Op) and instruction.op.may_write_input and source.spec == value.spec
 
 
 class _Memory:
@@ -76,13 +82,15 @@ class _Memory:
         if value in self._outputs or self._root[value] is not value:
             return 0
         old = self._old_of.get(value)
-        if old is not None and old not in self._results and self.left.get(old, 0) == (old in instruction.inputs):
-            return 0  # written straight into the parameter or state
-        return value.spec.nbytes
+        if old is not None and old not in self._results:
+            left = self.left.get(old, 0)
+            if not left or (left == 1 and old in instruction.inputs and may_overwrite(instruction, old, value)):
+                return 0  # written straight into the parameter or state
+        return aligned(value.spec.nbytes)
 
     def freed(self, instruction: Instruction) -> int:
         """Bytes whose last reader it is."""
-        return sum(root.spec.nbytes for root in self.roots(instruction) if self._dies(root))
+        return sum(aligned(root.spec.nbytes) for root in self.roots(instruction) if self._dies(root))
 
     def _dies(self, root: Value) -> bool:
         return root.kind is Kind.INTERMEDIATE and root not in self._results and self.left[root] == 1
@@ -90,15 +98,16 @@ class _Memory:
     def unread(self, instruction: Instruction) -> int:
         """Bytes of outputs that nobody reads."""
         own = (v for v in instruction.outputs if v not in self._results and self._root[v] is v)
-        return sum(value.spec.nbytes for value in own if value not in self.readers)
+        return sum(aligned(value.spec.nbytes) for value in own if value not in self.readers)
 
     def overwritten(self, instruction: Instruction) -> int:
         """Bytes of its output that lie over an input which dies."""
-        op, value = instruction.op, instruction.outputs[0]
-        if not isinstance(op, Op) or not op.may_write_input or value in self._results:
+        value = instruction.outputs[0]
+        if value in self._results:
             return 0
-        fits = any(v.spec == value.spec and self._dies(self._root.get(v, v)) for v in instruction.inputs)
-        return value.spec.nbytes if fits else 0
+        roots = {v: self._root.get(v, v) for v in instruction.inputs}
+        fits = any(self._dies(roots[v]) and may_overwrite(instruction, v, value) for v in instruction.inputs)
+        return aligned(value.spec.nbytes) if fits else 0
 
     def run(self, instruction: Instruction) -> Iterator[Instruction]:
         """Count its reads as done; the instructions whose costs may have fallen by that."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 TICKS = 6
@@ -88,8 +88,11 @@ def decimate(places: Sequence[tuple[float, float]]) -> list[tuple[float, float]]
     columns: dict[int, list[tuple[float, float]]] = {}
     for place in places:
         columns.setdefault(math.floor(place[0]), []).append(place)
-    kept: list[tuple[float, float]] = []
-    height: Callable[[tuple[float, float]], float] = lambda place: place[1]  # noqa: E731
-    for column in columns.values():
-        kept += dict.fromkeys([column[0], min(column, key=height), max(column, key=height), column[-1]])
-    return kept
+    return [place for column in columns.values() for place in _ends_and_extremes(column)]
+
+
+def _ends_and_extremes(column: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    indices = range(len(column))
+    lowest = min(indices, key=lambda index: column[index][1])
+    highest = max(indices, key=lambda index: column[index][1])
+    return [column[index] for index in sorted({0, lowest, highest, len(column) - 1})]

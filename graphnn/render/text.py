@@ -41,8 +41,11 @@ def xml(text: str) -> str:
 
 
 def identifier(path: str) -> str:
-    """An ASCII id without spaces or quotes; different paths have different ids."""
-    return quote(path, safe="/", errors="surrogatepass")
+    """An ASCII id without spaces or quotes; different paths have different ids.
+
+    Percent encoding with a tilde, because Graphviz keeps names that begin with a percent sign for itself.
+    """
+    return quote(path, safe="/", errors="surrogatepass").replace("~", "%7E").replace("%", "~")
 
 
 def text_width(text: str, size: float, bold: bool = False) -> float:

@@ -180,9 +180,9 @@ def _count(value: float) -> str:
 
 def _duration(seconds: float) -> str:
     """0.123 -> 123 ms, 12.34 -> 12.3 s, 75 -> 1:15, 3700 -> 1:01:40."""
-    if seconds < 1:
+    if seconds < 0.9995:
         return f"{seconds * 1000:.0f} ms"
-    if seconds < 60:
+    if seconds < 59.95:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)

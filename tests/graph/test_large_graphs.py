@@ -42,21 +42,21 @@ def stages(count):
     yield "end", None
 
 def times(count):
-    result, running, value, start = {}, stages(count), None, time.perf_counter()
+    result, running, value, start = {}, stages(count), None, time.process_time()
     while True:
         name, value = running.send(value)
-        result[name] = time.perf_counter() - start
+        result[name] = time.process_time() - start
         if name == "end":
             del result["end"]
             return result
-        start = time.perf_counter()
+        start = time.process_time()
 
 times(1000)  # first use of everything
 found = {count: times(count) for count in (1000, 10_000, 100_000)}
 for count, seconds in found.items():
     print(f"{count:7,} nodes: " + ", ".join(f"{name} {value:.2f} s" for name, value in seconds.items()))
 for name, seconds in found[100_000].items():
-    assert seconds < 20 * max(found[10_000][name], 0.05), f"{name} does not grow linearly"
+    assert seconds < 20 * max(found[10_000][name], 0.2), f"{name} does not grow linearly"
 """
 
 

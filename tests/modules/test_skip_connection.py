@@ -135,8 +135,6 @@ def test_conv_block_equals_torch(kernels, strides, pads, shortcut, explicit, act
 @pytest.mark.parametrize("kind", ["identity", "conv"])
 def test_five_steps_equal_torch(kind, name, options):
     """A1: parameters and running statistics after each step."""
-    from torch import optim
-
     x, order = normal(4, 7, 6, 3), "activation_first"
     if kind == "identity":
         module = SkipConnectionIdentityModule(4, 3, 3, 1, 2, act_fn="tanh", **COMMON)
@@ -145,8 +143,7 @@ def test_five_steps_equal_torch(kind, name, options):
         kernels, strides, pads, shortcut, explicit = CONV_CASES[2]
         module = conv_module(kernels, strides, pads, shortcut, act_fn="tanh")
         twin = conv_twin(kernels, strides, shortcut, explicit, "tanh", order, True)
-    make_optimizer = lambda tensors: getattr(optim, name)(tensors, **options)  # noqa: E731
-    compare_training(image_graph(module, x), twin, {"x": x}, make_optimizer, tolerance=1e-8)
+    compare_training(image_graph(module, x), twin, {"x": x}, name, options, tolerance=1e-8)
 
 
 # -- paddings ----------------------------------------------------------------------------------------------------------

@@ -44,8 +44,6 @@ def test_block_equals_torch(kernel_width, length, dilation, separate_gates):
 @pytest.mark.parametrize(("name", "options"), [("SGD", {"lr": 0.5, "momentum": 0.9}), ("Adam", {"lr": 0.05})])
 def test_five_steps_of_a_stack_equal_torch(name, options):
     """A1: three blocks with dilations 1, 2 and 4, the first without x_skip, trained for more than one step."""
-    from torch import optim
-
     def twin(inputs, p):
         main, skip = inputs["x"], None
         for path, dilation in BLOCKS.items():
@@ -53,7 +51,7 @@ def test_five_steps_of_a_stack_equal_torch(name, options):
         return {"main": main, "skip": skip}
 
     x = normal(3, 10, 4)
-    compare_training(stack(x), twin, {"x": x}, lambda tensors: getattr(optim, name)(tensors, **options))
+    compare_training(stack(x), twin, {"x": x}, name, options)
 
 
 BLOCKS = {"first": 1, "second": 2, "third": 4}

@@ -1,3 +1,4 @@
+import itertools
 import math
 import re
 from xml.etree import ElementTree
@@ -75,7 +76,9 @@ def test_no_point_is_marked_if_none_is_best():
 
 def test_curves_are_named_beside_their_ends_and_told_apart_without_colour():
     svg = line_chart(LOSS, "Loss", "epoch", "nats")
-    assert {"Loss", "epoch", "nats", "training", "validation", "training 0.5", "validation 1.3"} <= set(texts(parse(svg)))
+    assert {"Loss", "epoch", "nats", "training", "validation", "training 0.5", "validation 1.3"} <= set(
+        texts(parse(svg))
+    )
     style = next(parse(svg).iter(f"{SVG}style")).text
     dashes = [rule for rule in re.findall(r"\.gnn-curve\.gnn-series-\d\{([^}]*)\}", style)]
     assert len(dashes) == len(set(dashes)) == 2
@@ -86,7 +89,15 @@ def test_labels_of_equal_curves_do_not_overlap():
     root = parse(line_chart({name: same for name in "abcdef"}, "t", "x", "y"))
     heights = sorted(float(t.get("y")) for t in root.iter(f"{SVG}text") if re.fullmatch("[a-f] 1", t.text))
     assert len(heights) == 6
-    assert all(second - first >= 14.9 for first, second in zip(heights, heights[1:], strict=False))
+    assert all(second - first >= 14.9 for first, second in itertools.pairwise(heights))
+
+
+def test_labels_stay_beside_the_plot():
+    for ends in ([(0, 0.0), (1, 1.0)], [(0, 1.0), (1, 0.0)]):
+        root = parse(line_chart({name: ends for name in "abcdef"}, "t", "x", "y"))
+        heights = [float(t.get("y")) for t in root.iter(f"{SVG}text") if re.match("[a-f] [01]", t.text)]
+        top, low = sorted(y for piece in places(series(root, "a")) for _, y in piece)
+        assert top <= min(heights) <= max(heights) <= low + 4
 
 
 def test_what_is_not_finite_leaves_a_gap_and_is_counted():
@@ -108,7 +119,7 @@ def test_what_is_not_positive_cannot_be_drawn_on_a_logarithmic_axis():
 @pytest.mark.parametrize("log", [False, True])
 @pytest.mark.parametrize("points", [[], [(3, math.nan)], [(3, 0.5)], [(1, 0.25), (9, 0.25)], [(0, 1e300), (1, 1e-300)]])
 def test_poor_data_give_a_readable_chart(points, log):
-    root = parse(line_chart({"a <&\">": points}, 'a "title" & more', "x", "y", log=log))
+    root = parse(line_chart({'a <&">': points}, 'a "title" & more', "x", "y", log=log))
     drawable = [y for _, y in points if math.isfinite(y)]
     assert ("no points to draw" in texts(root)) == (not drawable)
     if drawable:

@@ -1,9 +1,9 @@
 import sys
 
-import drawn_graphs
 import pygraphviz
 import pytest
 
+import drawn_graphs
 from graphnn.errors import BackendError, OptionError
 from graphnn.render.dot import to_graphviz
 from graphnn.render.text import identifier
@@ -29,7 +29,9 @@ def test_clusters_are_nested_like_modules_and_keep_their_order():
     read = pygraphviz.AGraph(string=to_graphviz(drawn_graphs.nested()).source)
     assert [cluster.name for cluster in read.subgraphs()] == ["cluster_stack", "cluster_last"]
     stack = read.subgraphs()[0]
-    assert [c.name for c in stack.subgraphs()] == [f"cluster_stack/{name}" for name in ("blocks_0", "blocks_1", "blocks_0_2")]
+    assert [c.name for c in stack.subgraphs()] == [
+        f"cluster_stack/{name}" for name in ("blocks_0", "blocks_1", "blocks_0_2")
+    ]
     assert "stack/blocks_1/linear" in stack.subgraphs()[1].nodes()
 
 

@@ -1,9 +1,9 @@
 import re
 from html.parser import HTMLParser
 
-import drawn_graphs
 import pytest
 
+import drawn_graphs
 from graphnn.errors import OptionError
 from graphnn.render import render as module
 from graphnn.render.dot import to_graphviz

@@ -5,10 +5,13 @@ import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
-import drawn_graphs
 import pytest
 
+import drawn_graphs
+from graphnn import layers
 from graphnn.errors import OptionError
+from graphnn.graph.graph import Graph
+from graphnn.graph.layer import Input
 from graphnn.render.layout import TEXT_SIZE
 from graphnn.render.palette import BASE, CATEGORIES, SERIES, contrast
 from graphnn.render.svg import to_svg
@@ -17,7 +20,10 @@ from graphnn.render.views import build_scene
 
 SVG = "{http://www.w3.org/2000/svg}"
 TESTS = Path(__file__).parents[1]
-FROZEN = staticmethod(lambda path: path.startswith("last")).__func__
+
+
+def FROZEN(path: str) -> bool:  # noqa: N802
+    return path.startswith("last")
 
 
 def parse(svg: str) -> ElementTree.Element:
@@ -63,6 +69,16 @@ def test_every_node_edge_and_group_has_a_tooltip_first(nested):
         for element in marked(nested, css_class):
             assert element[0].tag == f"{SVG}title"
             assert element[0].text
+
+
+def test_a_tooltip_has_all_facts_but_not_thousands_of_them(nested):
+    scene = build_scene(drawn_graphs.nested(), is_frozen=FROZEN)
+    assert [node[0].text for node in marked(nested, "gnn-node")] == ["\n".join(box.tooltip) for box in scene.boxes]
+    x = Input(("batch", 4), name="x")
+    root = parse(to_svg(Graph(x, layers.Add(name="add")(*[x] * 1000))))
+    (edge,) = [edge for edge in marked(root, "gnn-connection") if edge.get("data-target") == "add"]
+    assert edge[0].text.endswith("\nand 976 more")
+    assert texts(edge) == ["\N{MULTIPLICATION SIGN}1,000"]
 
 
 def test_a_doubled_connection_is_labelled(nested):
@@ -142,7 +158,7 @@ def test_hostile_names_stay_text():
     attributes = {name for element in parse(svg).iter() for name in element.attrib}
     assert not any(name.startswith("on") or "href" in name for name in attributes)
     assert "&lt;script&gt;alert(1)" in svg
-    assert '"\'&amp;&lt;' in " ".join(texts(parse(svg)))
+    assert "\"'&amp;&lt;" in " ".join(texts(parse(svg)))
     assert len(re.findall(r"https?://", svg)) == 1  # the namespace of SVG
 
 
@@ -189,7 +205,8 @@ from graphnn.render.dot import to_graphviz
 from graphnn.render.html import to_html
 from graphnn.render.svg import to_svg
 out = []
-for graph in (drawn_graphs.nested(), drawn_graphs.hostile(), drawn_graphs.chain(90, mask=True), drawn_graphs.random_graph(5)):
+graphs = [drawn_graphs.nested(), drawn_graphs.hostile(), drawn_graphs.chain(90, mask=True), drawn_graphs.random_graph(5)]
+for graph in graphs:
     frozen = lambda path: "blocks_1" in path
     out += [to_svg(graph, is_frozen=frozen), to_svg(graph, depth=0), to_html(graph), to_graphviz(graph).source]
 out.append(line_chart({"a": [(0, 1), (1, 0.5)], "b": [(0, 2), (1, 3)]}, "title", "x", "y"))
