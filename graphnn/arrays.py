@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from graphnn.backends.reference import array_module_of
 from graphnn.errors import DTypeError, GraphError, ParameterError, ShapeError
 from graphnn.graph.graph import Graph
 from graphnn.graph.layer import InputNode
@@ -31,8 +32,23 @@ class ArrayStore(MutableMapping[str, Array]):
         return self._arrays[path]
 
     def __setitem__(self, path: str, new: Any) -> None:
+        self.update({path: new})
+
+    def update(self, other: Any = (), /, **named: Any) -> None:
+        """Assign several arrays: all of them, or none if one does not fit.
+
+        Raises:
+            ParameterError: an unknown path, or an array of another shape or dtype.
+        """
+        given = dict(other, **named)
+        checked = {path: self._check(path, new) for path, new in given.items()}
+        for path, new in checked.items():
+            self._arrays[path][...] = new
+            self.version += 1
+
+    def _check(self, path: str, new: Any) -> Any:
         array = self[path]
-        new = np.asarray(new) if not hasattr(new, "shape") else new
+        new = as_array(new, path)
         if tuple(new.shape) != tuple(array.shape):
             raise ParameterError(
                 "an array of another shape cannot be assigned", where=path, expected=array.shape, got=new.shape
@@ -41,8 +57,7 @@ class ArrayStore(MutableMapping[str, Array]):
             raise ParameterError(
                 "an array of another dtype cannot be assigned", where=path, expected=array.dtype, got=new.dtype
             )
-        array[...] = new
-        self.version += 1
+        return array_module_of(array).asarray(new)
 
     def __delitem__(self, path: str) -> None:
         raise ParameterError("arrays cannot be deleted", where=path, fix="change the graph instead")
@@ -56,6 +71,25 @@ class ArrayStore(MutableMapping[str, Array]):
     def __repr__(self) -> str:
         rows = [f"  {path}: {array.dtype}{list(array.shape)}" for path, array in self._arrays.items()]
         return "\n".join([f"{len(rows)} arrays", *rows])
+
+
+def as_array(value: Any, where: str) -> Any:
+    """`value` itself where it is an array of NumPy or CuPy, else a NumPy array of it: of a list, a number...
+
+    Raises:
+        DTypeError: it is no array of numbers.
+    """
+    if isinstance(value, np.ndarray) or hasattr(value, "__cuda_array_interface__"):
+        return value
+    try:
+        array = np.asarray(value)
+    except (ValueError, TypeError, RuntimeError) as error:
+        expected = "an array, a number, or nested lists of equal lengths"
+        raise DTypeError("this is no array", where=where, expected=expected, got=str(error)) from error
+    if array.dtype.kind not in "fiub":
+        got = f"{type(value).__name__} of {array.dtype}"
+        raise DTypeError("this is no array of numbers", where=where, expected="floats, integers or bools", got=got)
+    return array
 
 
 def _narrows(given: Any, wanted: Any) -> bool:
@@ -107,8 +141,7 @@ def check_array(array: Any, spec: TensorSpec, dtype: str, where: str) -> Any:
         ShapeError: the rank or an integer size differs.
         DTypeError: numbers of another kind (a float where integers belong, ...).
     """
-    if not hasattr(array, "dtype") or not hasattr(array, "shape"):
-        array = np.asarray(array)
+    array = as_array(array, where)
     wanted = np.dtype(dtype if spec.is_float else spec.dtype)
     if array.dtype != wanted and not _fits_kind(array, wanted):
         raise DTypeError(

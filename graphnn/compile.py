@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from graphnn.metrics import Metric
     from graphnn.optimizers import Optimizer
 
-LEARNING_RATE, STEP = "learning_rate", "step"
+LEARNING_RATE, STEP = "step:learning_rate", "step:number"  # no name of a node or input holds a colon
 
 
 @dataclass(frozen=True)
@@ -70,9 +70,7 @@ class Compiled:
         return dict(zip(self.outputs, results, strict=True))
 
 
-def compile_program(
-    builder: ProgramBuilder, outputs: Mapping[str, Value], backend: Backend, names: Mapping[Value, str] | None = None
-) -> Compiled:
+def compile_program(builder: ProgramBuilder, outputs: Mapping[str, Value], backend: Backend) -> Compiled:
     """Rewrite, plan and bind the program in `builder`; inputs that nothing needs are left out of the call."""
     keys, values = tuple(outputs), tuple(outputs.values())
     program = run_passes(builder.build(values))
@@ -81,7 +79,7 @@ def compile_program(
     program = Program(
         tuple(v for v in program.inputs if v in used), program.instructions, program.outputs, program.updates
     )  # fmt: skip
-    input_names = tuple((names or {}).get(value, value.name) for value in program.inputs)
+    input_names = tuple(value.name for value in program.inputs)
     return Compiled(backend.compile(make_plan(program)), program, input_names, keys)
 
 
@@ -127,7 +125,7 @@ def compile_forward_backward(
     builder = lowered.builder
     forward_count = len(builder.instructions)
     outputs = {f"output:{i}": t.value for i, t in enumerate(lowered.outputs)}
-    for path in sorted(retain, key=list(lowered.nodes).index):
+    for path in filter(retain.__contains__, lowered.nodes):
         outputs |= {f"node:{path}:{i}": t.value for i, t in enumerate(lowered.nodes[path])}
     residuals = _residuals(lowered, signature, retain) if keep_residuals else []
     outputs |= {f"residual:{i}": value for i, value in enumerate(residuals)}
@@ -147,7 +145,7 @@ def wanted_gradients(lowered: Lowered, signature: Signature, retain: frozenset[s
     """Values whose gradients the backward program returns: inputs, trained parameters, retained nodes."""
     wanted = {f"input:{name}": t.value for name, t in lowered.inputs.items() if t.spec.is_float}
     wanted |= {f"parameter:{path}": value for path, value in trained_parameters(lowered, signature).items()}
-    for path in sorted(retain, key=list(lowered.nodes).index):
+    for path in filter(retain.__contains__, lowered.nodes):
         wanted |= {f"node:{path}:{i}": t.value for i, t in enumerate(lowered.nodes[path]) if t.spec.is_float}
     return wanted
 
@@ -267,7 +265,7 @@ def compile_step(
 ) -> CompiledStep:
     """Forward, loss, metrics and, with an optimizer, backward, clipping and updates: one program, one call.
 
-    Inputs beside the graph's: "target:<output>", "learning_rate", "step". Outputs: "loss", "metric:<name>".
+    Inputs beside the graph's: "target:<output>", "step:learning_rate", "step:number". Outputs: "loss", "metric:<name>".
     """
     lowered = lower_with(graph, flat, signature)
     builder = lowered.builder

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
 import numpy as np
 
-from graphnn.arrays import ArrayStore, bind_inputs, check_expressions
+from graphnn.arrays import ArrayStore, as_array, bind_inputs, check_expressions
 from graphnn.backends.executable import Backend
 from graphnn.backends.reference import ReferenceBackend, array_module
 from graphnn.compile import ForwardBackward, Signature, compile_forward_backward
@@ -52,6 +52,7 @@ class Model:
         if dtype not in FLOATS:
             raise OptionError("unknown dtype of a model", expected=", ".join(FLOATS), got=repr(dtype))
         self.graph = graph
+        seed_words(seed, 0)  # refuses what is no seed
         self.seed = seed
         self.dtype = dtype
         self.device = device
@@ -63,7 +64,8 @@ class Model:
         self.parameters = self._store(initial, Kind.PARAMETER)
         self.states = self._store(initial, Kind.STATE)
         self.gradients = ArrayStore({path: self._zeros(array) for path, array in self.parameters.items()})
-        self._frozen: dict[str, None] = {}
+        self._frozen_nodes: set[str] = set()  # only looked up in, never gone through
+        self._fixed_parameters: set[str] = set()
         self._compiled: dict[object, ForwardBackward] = {}
         self._last: Run | None = None
 
@@ -111,12 +113,12 @@ class Model:
         **named: Any,
     ) -> Run:
         """Like `forward`, but the state of the run is an object of its own: runs may be interleaved."""
-        arrays, signature = self.bind(inputs, named, training)
+        arrays, signature = self.bind(inputs, named, bool(training))
         retained = self._match_nodes(retain)
-        program = self._program(signature, retained, keep)
+        program = self._program(signature, retained, bool(keep))
         step = self.step
-        self.step += training
         results = program.forward(self.call_arrays(arrays, program.forward.inputs, step))
+        self.step += signature.training  # last of all: a run that fails changes nothing
         return Run(self, program if keep else None, arrays, results, step)
 
     def backward(self, *gradients: Any, accumulate: bool = True, **named: Any) -> Any:
@@ -188,7 +190,7 @@ class Model:
         paths = [leaf.path for leaf in self._flat.leaves] + list(self._flat.groups)
         if isinstance(retain, bool):
             return frozenset(paths if retain else ())
-        patterns = [retain] if isinstance(retain, str) else list(retain)
+        patterns = [retain] if isinstance(retain, str) else retain
         return frozenset(_match_all(patterns, paths, "node"))
 
     # -- freezing -----------------------------------------------------------------------------------------------------
@@ -202,29 +204,35 @@ class Model:
         Raises:
             ParameterError: a pattern matches nothing; nothing was frozen.
         """
-        chosen = _match_all(patterns or ("*",), self._freezable(), "node or parameter")
-        self._frozen.update(dict.fromkeys(chosen))
+        nodes, parameters = self._freezable(patterns)
+        self._frozen_nodes |= nodes
+        self._fixed_parameters |= parameters
 
     def unfreeze(self, *patterns: str) -> None:
-        """Undo `freeze` for what matches; all by default."""
-        chosen = _match_all(patterns or ("*",), self._freezable(), "node or parameter")
-        for path in chosen:
-            self._frozen.pop(path, None)
+        """Undo `freeze` for what matches and for all inside of it; all by default.
 
-    def _freezable(self) -> list[str]:
-        return [*self._flat.groups, *(leaf.path for leaf in self._flat.leaves), *self._declarations]
+        Raises:
+            ParameterError: a pattern matches nothing; nothing was unfrozen.
+        """
+        nodes, parameters = self._freezable(patterns)
+        self._frozen_nodes -= nodes
+        self._fixed_parameters -= parameters
+
+    def _freezable(self, patterns: Sequence[str]) -> tuple[set[str], set[str]]:
+        """Leaf nodes that match, themselves or by a node around them; their parameters, and those that match."""
+        paths = [*self._flat.groups, *(leaf.path for leaf in self._flat.leaves), *self.parameters]
+        chosen = set(_match_all(patterns or ("*",), paths, "node or parameter"))
+        leaves = [leaf for leaf in self._flat.leaves if not chosen.isdisjoint(_ancestors(leaf.path))]
+        owned = {leaf.owner + declaration.path for leaf in leaves for declaration in leaf.declarations}
+        return {leaf.path for leaf in leaves}, {path for path in self.parameters if path in owned | chosen}
 
     def frozen_nodes(self) -> frozenset[str]:
-        """Paths of all leaf nodes that are frozen, themselves or through an outer node."""
-        return frozenset(
-            leaf.path for leaf in self._flat.leaves if any(p in self._frozen for p in _ancestors(leaf.path))
-        )
+        """Paths of all leaf nodes that are frozen, themselves or through a node around them."""
+        return frozenset(self._frozen_nodes)
 
     def fixed_parameters(self) -> frozenset[str]:
         """Paths of parameters that are not trained."""
-        nodes = self.frozen_nodes()
-        owners = {path for path in self.parameters if path in self._frozen}
-        return frozenset(owners | {path for path in self.parameters if any(a in nodes for a in _ancestors(path))})
+        return frozenset(self._fixed_parameters)
 
     # -- parameters ---------------------------------------------------------------------------------------------------
 
@@ -247,6 +255,8 @@ class Model:
             ArrayStore({path: target.to_device(self._backend.to_host(array)) for path, array in store.items()})
             for store in (self.parameters, self.states, self.gradients)
         ]
+        for old, new in zip((self.parameters, self.states, self.gradients), stores, strict=True):
+            new.version = old.version + 1  # runs from before the move cannot go backward
         self.parameters, self.states, self.gradients = stores
         self._backend, self.device, self._last = target, device, None
         return self
@@ -318,7 +328,7 @@ class Model:
             raise ParameterError(
                 "not a model summary", expected='a dict with "parameters" and "states"', got=got
             ) from None
-        arrays = {name: np.asarray(value, self.dtype) for name, value in given.items()}
+        arrays = {name: as_array(value, f"summary, {name}").astype(self.dtype) for name, value in given.items()}
         empty = {p: d.spec.shape for p, d in self._declarations.items() if 0 in d.spec.shape}
         arrays |= {
             name: arrays[name].reshape(empty[name]) for name in arrays.keys() & empty.keys() if not arrays[name].size
@@ -358,8 +368,13 @@ def _match_all(patterns: Iterable[str], paths: list[str], what: str) -> list[str
     Raises:
         ParameterError: a pattern matches nothing.
     """
+    patterns = list(patterns) if isinstance(patterns, Iterable) else [patterns]
     chosen: dict[str, None] = {}
     for pattern in patterns:
+        if not isinstance(pattern, str):
+            raise OptionError(
+                f"a pattern for a {what} is text", expected='a path or a glob: "conv_*"', got=repr(pattern)
+            )
         found = [path for path in paths if fnmatchcase(path, pattern)]
         if not found and pattern != "*":
             listing = ", ".join(paths[:20])

@@ -41,12 +41,13 @@ class ModelSummary:
 
 def summarize_model(model: Model) -> ModelSummary:
     """A detached summary of `model` as it is now."""
-    frozen_parameters, frozen_nodes = model.fixed_parameters(), model.frozen_nodes()
+    fixed = model.fixed_parameters()
+    own: dict[str, list[str]] = {}
+    for path in model.parameters:
+        own.setdefault(path.rpartition("/")[0], []).append(path)
 
     def is_frozen(path: str) -> bool:
-        return path in frozen_nodes or any(
-            p.startswith(f"{path}/") and p in frozen_parameters for p in model.parameters
-        )
+        return path in own and fixed.issuperset(own[path])
 
     table = summarize(model.graph, is_frozen, model.dtype)
     parameters = {path: model.to_host(array).tolist() for path, array in model.parameters.items()}

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from graphnn.arrays import as_array
 from graphnn.compile import ForwardBackward
-from graphnn.errors import GraphError, ShapeError, StateError
+from graphnn.errors import DTypeError, GradientError, GraphError, ShapeError, StateError
 
 if TYPE_CHECKING:
     from graphnn.model import Model
@@ -40,7 +41,8 @@ class Run:
         self._version = model.parameters.version
         self.step = step
         self.outputs = graph.arrange(self._values)
-        self.derived_variables: dict[str, Any] = _by_path(results, "")
+        self._paths = _paths(results)
+        self.derived_variables: dict[str, Any] = _by_path(results, self._paths)
 
     def backward(self, *gradients: Any, accumulate: bool = True, **named: Any) -> Any:
         """Gradients of the inputs, given those of outputs; see `Model.backward`."""
@@ -53,7 +55,7 @@ class Run:
         compiled = program.backward(tuple(given))
         arrays = {**self._residuals, **{f"cotangent:{index}": array for index, array in given.items()}}
         results = compiled({name: arrays.get(name, model.parameters.get(name)) for name in compiled.inputs})
-        self.derived_variables |= _by_path(results, "dLd/")
+        self.derived_variables |= _by_path(results, self._paths, "dLd/")
         if accumulate:
             for path, total in model.gradients.items():
                 if f"parameter:{path}" in results:
@@ -76,12 +78,16 @@ class Run:
         return result
 
     def _check(self, name: str, gradient: Any, output: Any) -> Any:
-        array = self._model.to_device(gradient, self._model.dtype)
-        if array.shape != output.shape or output.dtype.kind != "f":
-            got = f"{array.dtype}{list(array.shape)}"
-            expected = f"{output.dtype}{list(output.shape)}"
-            raise ShapeError("the gradient does not fit the output", where=f"d{name}", expected=expected, got=got)
-        return array
+        model, where = self._model, f"d{name}"
+        if output.dtype.kind != "f":
+            raise GradientError("an output of integers or bools has no gradient", where=where, got=output.dtype)
+        array = as_array(gradient, where)
+        if array.dtype.kind not in "fiu":
+            raise DTypeError("a gradient is made of numbers", where=where, expected=output.dtype, got=array.dtype)
+        if array.shape != output.shape:
+            got, expected = f"{array.dtype}{list(array.shape)}", f"{output.dtype}{list(output.shape)}"
+            raise ShapeError("the gradient does not fit the output", where=where, expected=expected, got=got)
+        return model.to_device(array, model.dtype)
 
     def _input_gradients(self, results: Mapping[str, Any]) -> Any:
         found: dict[str, Any] = {}
@@ -96,14 +102,12 @@ class Run:
         return found
 
 
-def _by_path(results: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-    """Node values by path; an output of a node with several ends in ":<index>"."""
-    groups: dict[str, list[Any]] = {}
-    for key, array in results.items():
-        if key.startswith("node:"):
-            groups.setdefault(key.removeprefix("node:").rpartition(":")[0], []).append((key.rpartition(":")[2], array))
-    values: dict[str, Any] = {}
-    for path, entries in groups.items():
-        for index, array in entries:
-            values[prefix + (path if len(entries) == 1 else f"{path}:{index}")] = array
-    return values
+def _paths(results: Mapping[str, Any]) -> dict[str, str]:
+    """The path by which each retained value is known; an output of a node with several ends in ":<index>"."""
+    keys = [key.removeprefix("node:") for key in results if key.startswith("node:")]
+    several = {key.rpartition(":")[0] for key in keys if not key.endswith(":0")}
+    return {f"node:{key}": key if key.rpartition(":")[0] in several else key.rpartition(":")[0] for key in keys}
+
+
+def _by_path(results: Mapping[str, Any], paths: Mapping[str, str], prefix: str = "") -> dict[str, Any]:
+    return {prefix + path: results[key] for key, path in paths.items() if key in results}

@@ -80,7 +80,7 @@ class Step(Schedule):
     initial: float = 0.01
     boundaries: tuple[int, ...] = (1000,)
     factor: float = 0.1
-    intervals: ClassVar[dict[str, str]] = {"initial": "[0, inf)", "factor": "(0, inf)"}
+    intervals: ClassVar[dict[str, str]] = {"initial": "[0, inf)", "factor": "[0, inf)"}
 
     def __post_init__(self) -> None:
         Schedule.__post_init__(self)

@@ -62,26 +62,33 @@ def prose(page: Path) -> str:
     return "\n".join(lines)
 
 
-def script_of(page: Path) -> str:
-    """The Python blocks of a page as one script with the line numbers of the page; it marks the end of each block."""
+def script_of(page: Path, until: str = "") -> str:
+    """The Python blocks of a page as one script with the line numbers of the page; it marks the end of each block.
+
+    Args:
+        page: a Markdown file.
+        until: the last block is the first one in which this text occurs; "" for all blocks.
+    """
     length = len(page.read_text(encoding="utf-8").splitlines())
     lines = [""] * length
     for block in filter(lambda block: block.is_run, blocks(page)):
         lines[block.first + 1 : block.last] = block.text.splitlines()
         lines[block.last] = f"print({END_OF_BLOCK!r})"
+        if until and until in block.text:
+            break
     return "\n".join(lines) + "\n"
 
 
-def run_page(page: Path, folder: Path) -> list[str]:
+def run_page(page: Path, folder: Path, until: str = "") -> list[str]:
     """Run the Python blocks of a page in order, in one process of its own whose folder is `folder`.
 
-    Warnings are errors, as for the tests.
+    Warnings are errors, as for the tests. For `until` see script_of.
 
     Returns:
         What each block printed.
     """
     script = folder / f"{page.stem}.py"
-    script.write_text(script_of(page), encoding="utf-8")
+    script.write_text(script_of(page, until), encoding="utf-8")
     command = [sys.executable, "-W", "error", str(script)]
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]  # this checkout, wherever `folder` lies
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}

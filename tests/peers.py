@@ -19,6 +19,7 @@ from graphnn.graph.flatten import flatten
 from graphnn.graph.graph import Graph
 from graphnn.graph.layer import Input, flatten_structure
 from graphnn.graph.lower import Lowered, bind_names, lower
+from graphnn.graph.scope import RANDOM_INPUT
 from graphnn.ir.program import Kind, Program, Value
 from graphnn.ir.tensor_spec import TensorSpec
 from graphnn.losses import SquaredError
@@ -118,7 +119,7 @@ def run(
     lowered.context.finish()
     forward = lowered.builder.build([tensor.value for tensor in lowered.outputs])
     names = output_names(graph)
-    given = {**inputs, **arrays, "random": np.array(random, "uint32")}
+    given = {**inputs, **arrays, RANDOM_INPUT: np.array(random, "uint32")}
     outputs = dict(zip(names, evaluate(forward, given)[: len(names)], strict=True))
     cotangents = seeds(outputs) if callable(seeds) else seeds
     given |= {f"cotangent_{index}": cotangents[name] for index, name in enumerate(names)}

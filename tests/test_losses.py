@@ -2,9 +2,8 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from ops.helpers import call, check_gradient, gradients, trace
 
 from graphnn.configurable import Configurable
 from graphnn.errors import DTypeError, OptionError, ShapeError
@@ -19,6 +18,7 @@ from graphnn.losses import (
     SquaredError,
     loss,
 )
+from ops.helpers import call, check_gradient, gradients, trace
 
 IGNORED = -100
 ELEMENTWISE = [SquaredError, AbsoluteError, Huber, BinaryCrossEntropy]
@@ -58,12 +58,10 @@ def reduced(losses, reduction, count=None):
     return losses.sum() if reduction == "sum" else losses.sum() / (len(losses) if losses.ndim else 1)
 
 
-@given(
-    shape=st.lists(st.integers(1, 4), max_size=3),
-    reduction=st.sampled_from(REDUCTIONS),
-    which=st.sampled_from(ELEMENTWISE),
-    seed=st.integers(0, 1000),
-)
+@pytest.mark.parametrize("which", ELEMENTWISE)
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@given(shape=st.lists(st.integers(1, 4), max_size=3), seed=st.integers(0, 1000))
+@settings(max_examples=10)
 def test_elementwise_losses_follow_their_formulas(shape, reduction, which, seed):
     rng = np.random.default_rng(seed)
     x, t = rng.normal(0, 2, shape), rng.uniform(size=shape)
@@ -72,14 +70,11 @@ def test_elementwise_losses_follow_their_formulas(shape, reduction, which, seed)
     np.testing.assert_allclose(actual, reduced(np.asarray(formula(x, t)), reduction), rtol=1e-12)
 
 
-@given(
-    shape=st.lists(st.integers(1, 4), max_size=2),
-    classes=st.integers(1, 5),
-    reduction=st.sampled_from(REDUCTIONS),
-    smoothing=st.sampled_from([0.0, 0.1, 1.0]),
-    with_ignored=st.booleans(),
-    seed=st.integers(0, 1000),
-)
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 1.0])
+@pytest.mark.parametrize("with_ignored", [False, True])
+@given(shape=st.lists(st.integers(1, 4), max_size=2), classes=st.integers(1, 5), seed=st.integers(0, 1000))
+@settings(max_examples=10)
 def test_cross_entropy_follows_its_formula(shape, classes, reduction, smoothing, with_ignored, seed):
     rng = np.random.default_rng(seed)
     x, labels = rng.normal(0, 2, (*shape, classes)), rng.integers(0, classes, shape)
@@ -108,6 +103,19 @@ def test_cross_entropy_gradient_is_probability_minus_target(ignored):
     softmax = np.exp(x) / np.exp(x).sum(-1, keepdims=True)
     expected = (softmax - np.eye(4)[labels]) * counted[:, None] / counted.sum()
     np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-15)
+
+
+@pytest.mark.parametrize(
+    ("rule", "x", "target", "expected"),
+    [
+        (BinaryCrossEntropy(), [0.0, -0.0], [1.0, 0.25], [-0.5, 0.25]),
+        (AbsoluteError(), [1.0, 2.0], [1.0, 1.0], [0.0, 1.0]),
+        (Huber(2.0), [0.0, 2.0, -2.0, 5.0], [0.0, 0.0, 0.0, 0.0], [0.0, 2.0, -2.0, 2.0]),
+    ],
+)
+def test_slopes_at_kinks(rule, x, target, expected):
+    actual = gradients(type(rule)(**{**rule.options(), "reduction": "sum"}).lower, x, target)[0]
+    np.testing.assert_array_equal(actual, expected)
 
 
 def test_large_logits_neither_overflow_nor_vanish():
@@ -144,7 +152,7 @@ def test_labels_may_have_any_integer_dtype(dtype):
 
 @pytest.mark.parametrize("label", [-1, 3])
 def test_a_label_that_is_no_class_is_an_error_when_the_step_runs(label):
-    with pytest.raises(OptionError, match="an index is out of range\n  expected: 0 <= index < 3\n  got: -?[13]"):
+    with pytest.raises(OptionError, match=r"an index is out of range\n  expected: 0 <= index < 3\n  got: -?[13]"):
         call(CrossEntropy().lower, np.zeros((2, 3)), np.array([0, label]))
 
 
@@ -166,9 +174,8 @@ def test_sums_of_half_precision_do_not_overflow():
 
 @pytest.mark.parametrize("rule", [kind() for kind in ELEMENTWISE], ids=lambda rule: type(rule).__name__)
 def test_shapes_that_would_broadcast_are_refused(rule):
-    with pytest.raises(
-        ShapeError, match="has not the shape.*\n  expected: float64\\[8, 1\\]\n  got: float64\\[8\\]\n  fix:"
-    ):
+    text = r"has not the shape.*\n  expected: float64\[8, 1\]\n  got: float64\[8\]\n  fix:"
+    with pytest.raises(ShapeError, match=text):
         call(rule.lower, np.zeros((8, 1)), np.zeros(8))
     with pytest.raises(DTypeError, match="not of floats"):
         rule.check(TensorSpec((8,), "int64"), TensorSpec((8,), "int64"))
@@ -202,7 +209,7 @@ def test_targets_that_do_not_fit_are_refused(prediction, target, error, text):
 @pytest.mark.parametrize(
     ("make", "text"),
     [
-        (lambda: CrossEntropy(label_smoothing=1.1), "CrossEntropy: `label_smoothing` does not fit\n  expected: a number in \\[0, 1\\]"),
+        (lambda: CrossEntropy(label_smoothing=1.1), "CrossEntropy: `label_smoothing` does not fit\n.*\\[0, 1\\]"),
         (lambda: CrossEntropy(label_smoothing=math.nan), "got: nan"),
         (lambda: CrossEntropy(ignore_label=0.5), "`ignore_label` does not fit\n  expected: an integer"),
         (lambda: CrossEntropy(ignore_label=True), "`ignore_label` does not fit"),
@@ -210,7 +217,7 @@ def test_targets_that_do_not_fit_are_refused(prediction, target, error, text):
         (lambda: Huber(0), "`delta` does not fit\n  expected: a number in \\(0, inf\\)"),
         (lambda: loss("hinge"), "unknown loss\n  expected: .*cross_entropy, or an instance of Loss\n  got: 'hinge'"),
         (lambda: loss(None), "unknown loss"),
-        (lambda: loss({"loss": "Huber", "beta": 1}), "Huber: the options do not fit\n  expected: reduction, delta\n  got: beta"),
+        (lambda: loss({"loss": "Huber", "beta": 1}), "Huber: the options do not fit\n.*reduction, delta\n  got: beta"),
     ],
 )  # fmt: skip
 def test_options_that_do_not_fit_are_refused(make, text):
@@ -238,19 +245,19 @@ def test_every_loss_is_known_by_its_name():
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
 def test_losses_and_gradients_equal_those_of_torch(reduction):
     import torch
-    from torch.nn import functional as F
+    from torch.nn import functional
 
     x, t, labels = RNG.normal(size=(6, 5)), RNG.uniform(size=(6, 5)), np.array([0, 4, 2, 2, 1, 3])
     pairs = [
-        (SquaredError(reduction=reduction), t, F.mse_loss, {}),
-        (AbsoluteError(reduction=reduction), t, F.l1_loss, {}),
-        (Huber(0.7, reduction=reduction), t, F.huber_loss, {"delta": 0.7}),
-        (BinaryCrossEntropy(reduction=reduction), t, F.binary_cross_entropy_with_logits, {}),
-        (CrossEntropy(0.2, reduction=reduction), t, F.cross_entropy, {"label_smoothing": 0.2}),
+        (SquaredError(reduction=reduction), t, functional.mse_loss, {}),
+        (AbsoluteError(reduction=reduction), t, functional.l1_loss, {}),
+        (Huber(0.7, reduction=reduction), t, functional.huber_loss, {"delta": 0.7}),
+        (BinaryCrossEntropy(reduction=reduction), t, functional.binary_cross_entropy_with_logits, {}),
+        (CrossEntropy(0.2, reduction=reduction), t, functional.cross_entropy, {"label_smoothing": 0.2}),
         (
             CrossEntropy(0.2, 2, reduction=reduction),
             labels,
-            F.cross_entropy,
+            functional.cross_entropy,
             {"label_smoothing": 0.2, "ignore_index": 2},
         ),
     ]

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from ops.helpers import call, gradients
 
 from graphnn.errors import DTypeError, OptionError, ShapeError
 from graphnn.metrics import (
@@ -16,6 +15,7 @@ from graphnn.metrics import (
     TopKAccuracy,
     metric,
 )
+from ops.helpers import call, gradients
 
 NAMES = {
     "accuracy": Accuracy(),

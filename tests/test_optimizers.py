@@ -2,7 +2,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from graphnn.errors import OptionError
@@ -185,7 +185,7 @@ def test_a_zero_gradient_from_the_start_moves_nothing_but_decay(rule):
             np.testing.assert_array_equal(mine, expected)
 
 
-# -- clipping -------------------------------------------------------------------------------------------------------------
+# -- clipping ----------------------------------------------------------------------------------------------------------
 
 
 def clipped(rule, gradients):
@@ -196,13 +196,11 @@ def clipped(rule, gradients):
     return [values[y.value] for y in outputs]
 
 
-@given(
-    seed=st.integers(0, 1000),
-    scale=st.sampled_from([1e-8, 1.0, 1e8]),
-    clip_norm=st.sampled_from([None, 1e-3, 1.0, 100.0]),
-    clip_value=st.sampled_from([None, 0.1, 1e3]),
-    count=st.integers(0, 4),
-)
+@pytest.mark.parametrize("clip_norm", [None, 1e-3, 1.0, 100.0])
+@pytest.mark.parametrize("clip_value", [None, 0.1])
+@pytest.mark.parametrize("scale", [1e-8, 1.0, 1e8])
+@given(seed=st.integers(0, 1000), count=st.integers(0, 4))
+@settings(max_examples=5)
 def test_clipping_is_by_the_common_norm_and_then_by_value(seed, scale, clip_norm, clip_value, count):
     rng = np.random.default_rng(seed)
     gradients = [rng.normal(0, scale, shape) for shape in [(2, 3), (4,), (1, 1), (3, 2)][:count]]
@@ -229,7 +227,7 @@ def test_the_norm_of_half_precision_does_not_overflow():
     np.testing.assert_allclose(mine, 0.5, rtol=1e-3)
 
 
-# -- options --------------------------------------------------------------------------------------------------------------
+# -- options -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("rule", [*RULES, Adam(Noam(64, 2.0, 10), clip_norm=1.0), SGD(Constant(0.1), clip_value=2.0)])
@@ -277,7 +275,7 @@ def test_options_that_do_not_fit_are_refused(make, text):
         make()
 
 
-# -- torch ----------------------------------------------------------------------------------------------------------------
+# -- torch -------------------------------------------------------------------------------------------------------------
 
 
 def torch_twin(rule, parameters):

@@ -1,4 +1,7 @@
-"""The pictures of the pages are made by the code on the pages. After a change of drawing: `python tests/test_pictures.py`."""
+"""The pictures of the pages are made by the code on the pages.
+
+After a change of drawing, `python tests/test_pictures.py` makes them anew.
+"""
 
 import importlib.util
 import shutil
@@ -7,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from graphnn.cli import main
 from pages import ROOT, blocks, run_page
 
 PICTURES = ROOT / "docs" / "pictures"
@@ -15,17 +19,28 @@ WHY = "the `dot` of this machine may place boxes a little otherwise than pygraph
 
 
 def make_all(folder: Path) -> None:
-    """Run the pages that make pictures."""
-    for page in dict.fromkeys(MADE_BY.values()):
-        run_page(page, folder)
+    """Run each page up to the block that makes the picture."""
+    for name, page in MADE_BY.items():
+        run_page(page, folder, until=name)
 
 
-@pytest.mark.skipif(importlib.util.find_spec("pygraphviz") is None, reason=WHY)
+needs_its_graphviz = pytest.mark.skipif(importlib.util.find_spec("pygraphviz") is None, reason=WHY)
+
+
+@needs_its_graphviz
 def test_pictures_are_what_the_pages_make(tmp_path):
     make_all(tmp_path)
     for name in MADE_BY:
         made, kept = (tmp_path / name).read_bytes(), (PICTURES / name).read_bytes()
         assert made == kept, f"docs/pictures/{name} is out of date: run `python tests/test_pictures.py`"
+
+
+@needs_its_graphviz
+def test_the_command_of_the_readme_draws_the_same(tmp_path):
+    declaration = next(block for block in blocks(ROOT / "README.md") if block.is_run)
+    (tmp_path / "residual.py").write_text(declaration.text, encoding="utf-8")
+    assert main(["render", f"{tmp_path / 'residual.py'}:graph", "-o", str(tmp_path / "residual.svg")]) == 0
+    assert (tmp_path / "residual.svg").read_bytes() == (PICTURES / "residual.svg").read_bytes()
 
 
 def test_each_picture_has_a_page_that_makes_it_and_one_that_shows_it():

@@ -54,8 +54,7 @@ class ReferenceExecutable(Executable):
             with np.errstate(all="ignore"):  # infinities and NaN are values here, looked for where a user asks
                 for step in self.plan.steps:
                     _run(self.xp, step, memory)
-            caller_owned = range(len(arrays))  # a result that is an input is copied: the caller may change it
-            results = [memory[n].copy() if n in caller_owned else memory[n] for n in self.plan.outputs]
+            results = _results(self.plan, memory)
             _commit(self.plan, memory)
             return results
 
@@ -69,6 +68,15 @@ class ReferenceExecutable(Executable):
             if memory[number] is None:
                 memory[number] = _caller_owned(self.xp, buffer, memory)
         return memory
+
+
+def _results(plan: Plan, memory: Sequence[Array]) -> list[Array]:
+    """The outputs; an input, and a value that is returned twice, is copied: the caller may change each of them."""
+    shared, results = set(range(len(plan.inputs))), []
+    for number in plan.outputs:
+        results.append(memory[number].copy() if number in shared else memory[number])
+        shared.add(number)
+    return results
 
 
 def _commit(plan: Plan, memory: Sequence[Array]) -> None:

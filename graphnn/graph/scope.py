@@ -15,7 +15,7 @@ from graphnn.ops.creation import fill, iota
 from graphnn.ops.op import Op, Tensor, emit
 from graphnn.ops.random import random_keep_mask, stream_of
 
-RANDOM_INPUT = "random"  # the reserved input: seed and step, from which all random bits come
+RANDOM_INPUT = "random:words"  # seed and step, from which all random bits come; no name of a user holds a colon
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,9 @@ class Scope:
 
     def child(self, name: str) -> Scope:
         """A scope for a layer inside this layer, such as its activation."""
-        return Scope(self._context, f"{self.path}/{name}", f"{self._owner}/{name}")
+        inner = Scope(self._context, f"{self.path}/{name}", f"{self._owner}/{name}")
+        inner.frozen = self.frozen
+        return inner
 
     def parameter(self, name: str, shape: Shape, initializer: Initializer) -> Tensor:
         """The trained array `name` of this layer; shared call sites get the same one.

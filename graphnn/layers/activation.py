@@ -54,11 +54,11 @@ class Affine(Activation):
 @final
 @dataclass(frozen=True, eq=False)
 class ReLU(Activation):
-    """y = x where x > 0, else 0; the slope at 0 is 0."""
+    """y = x where x > 0, else 0; the slope at 0 is 0. NaN stays NaN."""
 
     def lower(self, scope: Scope, x: Tensor) -> Tensor:
-        """By selection, so that NaN stays NaN nowhere but in x > 0 tests; the gradient is a selection too."""
-        return where(x > 0.0, x, x.lift(0.0))
+        """By selection on x <= 0, which is false for NaN; the gradient is a selection too."""
+        return where(x <= 0.0, x.lift(0.0), x)
 
 
 @final

@@ -38,7 +38,7 @@ class AttentionWeights(Layer):
             (batch, n_q, n_k), where an axis may have size 1. The mask is the same for all heads.
     """
 
-    category = "layer"
+    category = "attention"
     scale: bool = True
     causal: bool = False
     mask_axes: str = "batch_query_key"
@@ -195,7 +195,7 @@ class PositionalEmbedding(Layer):
         init: initial values of the learned P.
     """
 
-    category = "layer"
+    category = "embedding"
     max_length: int | None = None
     init: Initializer | str = "glorot_uniform"
 

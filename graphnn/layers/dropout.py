@@ -24,7 +24,7 @@ class Dropout(Layer):
         p: probability of a zero, 0 <= p < 1.
     """
 
-    category = "layer"
+    category = "dropout"
     p: float = 0.5
 
     def lower(self, scope: Scope, x: Tensor) -> Tensor:

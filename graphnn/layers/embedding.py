@@ -29,7 +29,7 @@ class Embedding(Layer):
         init: initial values of W.
     """
 
-    category = "layer"
+    category = "embedding"
     n_out: int
     vocab_size: int
     pool: str | None = None

@@ -25,7 +25,7 @@ class BatchNormalization(Layer):
         epsilon: added to the variance.
     """
 
-    category = "layer"
+    category = "normalization"
     ranks: ClassVar[tuple[int, ...]] = ()  # () for any
     momentum: float = 0.9
     epsilon: float = 1e-5
@@ -107,7 +107,7 @@ class LayerNorm(Layer):
         axes: one axis or several, of integer sizes; the last by default.
     """
 
-    category = "layer"
+    category = "normalization"
     epsilon: float = 1e-5
     axes: int | tuple[int, ...] = -1
 

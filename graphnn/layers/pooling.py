@@ -30,7 +30,7 @@ class Pool1D(Layer):
         count_padding: whether an average counts the padding as zeros, or leaves it out.
     """
 
-    category = "layer"
+    category = "pooling"
     kernel_width: int
     stride: int | None = 1
     pad: PadOption = 0
@@ -56,7 +56,7 @@ class Pool2D(Layer):
         count_padding: whether an average counts the padding as zeros, or leaves it out.
     """
 
-    category = "layer"
+    category = "pooling"
     kernel_shape: PairOption
     stride: PairOption | None = 1
     pad: PadOption = 0
@@ -72,7 +72,7 @@ class Pool2D(Layer):
 class GlobalAveragePool(Layer):
     """y[b, c] = mean of x[b, ..., c] over all axes between batch and channels; x: (batch, ..., ch), y: (batch, ch)."""
 
-    category = "layer"
+    category = "pooling"
 
     def lower(self, scope: Scope, x: Tensor) -> Tensor:
         if x.rank < 3:
@@ -85,7 +85,7 @@ class GlobalAveragePool(Layer):
 class GlobalMaxPool(Layer):
     """y[b, c] = max of x[b, ..., c] over all axes between batch and channels; x: (batch, ..., ch), y: (batch, ch)."""
 
-    category = "layer"
+    category = "pooling"
 
     def lower(self, scope: Scope, x: Tensor) -> Tensor:
         if x.rank < 3:

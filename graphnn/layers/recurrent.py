@@ -56,7 +56,7 @@ class SequenceLayer(Layer):
     states behind the last step. `reverse` goes from the last step to the first; y[:, t] still belongs to x[:, t].
     """
 
-    category = "layer"
+    category = "recurrent"
     states: ClassVar[tuple[str, ...]] = ("h",)
     n_out: int
     return_sequences: bool
@@ -169,7 +169,7 @@ class RNN(SequenceLayer):
 class LSTMCell(Layer):
     """One step of LSTM: x (batch, n_in), h and c (batch, n_out) -> (new h, new c)."""
 
-    category = "layer"
+    category = "recurrent"
     n_out: int
     act_fn: Activation | str = "tanh"
     gate_fn: Activation | str = "sigmoid"
@@ -187,7 +187,7 @@ class LSTMCell(Layer):
 class GRUCell(Layer):
     """One step of GRU: x (batch, n_in), h (batch, n_out) -> new h."""
 
-    category = "layer"
+    category = "recurrent"
     n_out: int
     act_fn: Activation | str = "tanh"
     gate_fn: Activation | str = "sigmoid"
@@ -204,7 +204,7 @@ class GRUCell(Layer):
 class RNNCell(Layer):
     """One step of RNN: x (batch, n_in), h (batch, n_out) -> new h."""
 
-    category = "layer"
+    category = "recurrent"
     n_out: int
     act_fn: Activation | str = "tanh"
     init: Initializer | str = "glorot_uniform"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from graphnn.ir.builder import ProgramBuilder
 from graphnn.ir.program import Instruction, Operation, Program, Value
 from graphnn.passes.rewrite import rebuild
@@ -12,13 +14,18 @@ def merge_common(program: Program) -> Program:
 
     All ops are pure: random bits too, they depend on their inputs and attributes alone.
     """
-    seen: dict[tuple[Operation, tuple[Value, ...]], tuple[Value, ...]] = {}
+    seen: dict[object, tuple[Value, ...]] = {}
 
     def visit(builder: ProgramBuilder, instruction: Instruction, inputs: tuple[Value, ...]) -> tuple[Value, ...] | None:
-        key = (instruction.op, inputs)
+        key = (instruction.op, _signs(instruction.op), inputs)
         earlier = seen.get(key)
         if earlier is None:
             seen[key] = instruction.outputs
         return earlier
 
     return rebuild(program, visit)
+
+
+def _signs(op: Operation) -> tuple[float, ...]:
+    """Signs of the numbers among the attributes: 0.0 and -0.0 are equal, but not the same."""
+    return tuple(math.copysign(1.0, number) for number in vars(op).values() if isinstance(number, float))

@@ -33,14 +33,13 @@ def run_passes(
     verify(program)
     done: list[str] = []
     for rewrite in passes:
+        name = getattr(rewrite, "__name__", repr(rewrite))
         program = rewrite(program)
         try:
             verify(program)
         except PassError as error:
-            before = ", ".join(done) or "none"
-            raise PassError(
-                f"{error.message}\n  after pass {rewrite.__name__} (before it: {before})", where=error.where
-            ) from error
-        done.append(rewrite.__name__)
-        on_pass(rewrite.__name__, program)
+            message = f"{error.message}\n  after pass {name} (before it: {', '.join(done) or 'none'})"
+            raise PassError(message, where=error.where, expected=error.expected, got=error.got) from error
+        done.append(name)
+        on_pass(name, program)
     return program

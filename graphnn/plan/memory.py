@@ -1,4 +1,4 @@
-"""plan_memory: a place in one arena for every value, known before anything runs."""
+"""make_plan: a place in one arena for every value, known before anything runs."""
 
 from __future__ import annotations
 

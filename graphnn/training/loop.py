@@ -42,20 +42,21 @@ class Loop:
 
     def run(self) -> None:
         """All epochs, or until something asks to stop; the last row says which."""
+        first = len(self.trainer.history)  # epochs are counted over all fits, and so is their order of examples
         self._tell("on_train_begin")
         try:
-            for epoch in range(self.epochs):
+            for epoch in range(first, first + self.epochs):
                 if self._ended:
                     break
                 if self._progress:
-                    self._progress.start_epoch(epoch + 1, self.epochs, self.batches.steps)
+                    self._progress.start_epoch(epoch - first + 1, self.epochs, self.batches.steps)
                 self._tell("on_epoch_begin", epoch)
                 self._tell("on_epoch_end", self._epoch(epoch))
         finally:
             if self._progress:
                 self._progress.close()
         self._tell("on_train_end")
-        if self.interrupt.requested or self.trainer.stop_requested:
+        if len(self.trainer.history) > first and (self.interrupt.requested or self.trainer.stop_requested):
             self.trainer.history.rows[-1]["status"] = "interrupted" if self.interrupt.requested else "stopped"
 
     def _epoch(self, epoch: int) -> Mapping[str, Any]:
@@ -64,7 +65,7 @@ class Loop:
             if self._ended:
                 break
             self._batch(index, x, y, means)
-        row: dict[str, Any] = {"epoch": len(trainer.history) + 1, "step": trainer.steps, **means.values()}
+        row: dict[str, Any] = {"epoch": epoch + 1, "step": trainer.steps, **means.values()}
         if self.validation is not None and not self.interrupt.requested:
             row |= {f"val_{key}": value for key, value in trainer.evaluate_batches(self.validation).items()}
         row["learning_rate"] = trainer.learning_rate(max(trainer.steps - 1, 0))

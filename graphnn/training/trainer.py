@@ -180,7 +180,7 @@ class Trainer:
             batch_size: examples per step, where `data` is (x, y).
             validation: (x, y), evaluated after every epoch.
             callbacks: called with this trainer; see `graphnn.Callback`.
-            seed: of the order of examples; the order of epoch e depends on (seed, e) alone.
+            seed: of the order of examples; the order of epoch e, counted over all fits, depends on (seed, e) alone.
             shuffle: False keeps the order of the data.
             steps: stop after this many steps, wherever the epochs stand.
             progress: a progress line on a terminal, one plain line per epoch elsewhere.
@@ -188,7 +188,7 @@ class Trainer:
                 "raise": KeyboardInterrupt as usual.
 
         Returns:
-            The history of all fits of this trainer; `status` is "finished", "stopped" or "interrupted".
+            The history of all fits of this trainer; `status` is "completed", "stopped" or "interrupted".
 
         Raises:
             DivergenceError: the loss is NaN or infinite; says at which step.

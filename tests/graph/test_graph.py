@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 
 from graphnn import layers
-from graphnn.errors import ShapeError
+from graphnn.errors import DTypeError, ShapeError
 from graphnn.graph.flatten import flatten
 from graphnn.graph.graph import Graph
 from graphnn.graph.layer import Input
@@ -124,6 +124,13 @@ def test_sources_stand_before_their_readers(graph):
     for node in graph.nodes:
         assert {source.name for source in node.inputs if source is not None} <= known
         known.add(node.name)
+
+
+def test_equal_numbers_of_other_types_are_other_layers():
+    ids = Input(("batch",), name="ids", dtype="int32")
+    assert layers.ScalarMultiply(1)(ids).dtype == "int32"
+    with pytest.raises(DTypeError, match="a fraction cannot take an integer dtype"):
+        layers.ScalarMultiply(1.0)(ids)
 
 
 # -- structures -------------------------------------------------------------------------------------------------------

@@ -205,8 +205,8 @@ from graphnn.render.dot import to_graphviz
 from graphnn.render.html import to_html
 from graphnn.render.svg import to_svg
 out = []
-graphs = [drawn_graphs.nested(), drawn_graphs.hostile(), drawn_graphs.chain(90, mask=True), drawn_graphs.random_graph(5)]
-for graph in graphs:
+nets = drawn_graphs
+for graph in (nets.nested(), nets.hostile(), nets.chain(90, mask=True), nets.random_graph(5)):
     frozen = lambda path: "blocks_1" in path
     out += [to_svg(graph, is_frozen=frozen), to_svg(graph, depth=0), to_html(graph), to_graphviz(graph).source]
 out.append(line_chart({"a": [(0, 1), (1, 0.5)], "b": [(0, 2), (1, 3)]}, "title", "x", "y"))

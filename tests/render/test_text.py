@@ -2,7 +2,7 @@ import unicodedata
 from xml.etree import ElementTree
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from graphnn.render.text import clean, identifier, plural, shorten, text_width, xml
@@ -30,6 +30,8 @@ def test_cleaned_text_has_one_line(text):
 
 
 @given(ANY_TEXT, ANY_TEXT)
+@example("\ud800", "\udfff")
+@example("%7E", "~")
 def test_identifiers_are_plain_and_tell_paths_apart(first, second):
     assert identifier(first).isascii()
     assert not set(identifier(first)) & set(" \t\n\"'<>&")

@@ -217,6 +217,17 @@ def test_edges_that_pass_very_many_boxes_become_labels_that_say_where_they_come_
     assert sum(spans) < LEVELS + 4 * len(scene.boxes)
 
 
+def test_as_many_sources_become_labels_as_the_layout_needs():
+    x, *masks = (Input(("batch", 4), name=name) for name in ("x", "long_mask", "also_long_mask", "short_mask"))
+    y = x
+    for index in range(120):
+        y = layers.Multiply(name=f"node_{index}")(y, *(masks if index in (0, 8) else masks[:2]))
+    references = [box for box in build_scene(Graph([x, *masks], y)).boxes if box.role == "reference"]
+    assert {source for box in references for source in box.stands_for} == {"long_mask", "also_long_mask"}
+    assert references[-1].title == "from 2 nodes"
+    assert references[-1].lines == ("long_mask", "also_long_mask")
+
+
 def test_unknown_views_and_depths_are_refused():
     graph = drawn_graphs.chain(1)
     with pytest.raises(OptionError, match=r"no such view(.|\n)*expected: forward\n(.|\n)*'sideways'"):

@@ -87,7 +87,7 @@ def test_an_iterator_lasts_for_one_epoch():
     batches = Batches((number, number) for number in range(3))
     assert batches.steps is None
     assert list(batches.epoch(0)) == [(0, 0), (1, 1), (2, 2)]
-    with pytest.raises(StateError, match="once only\n.*\n  fix: give a list"):
+    with pytest.raises(StateError, match=r"once only\n.*\n  fix: give a list"):
         next(batches.epoch(1))
 
 

@@ -31,7 +31,7 @@ class Clock:
 
 
 def screen(text):
-    """What a terminal shows: a carriage return goes back to the head of the line, and letters replace what was there."""
+    """What a terminal shows: a carriage return goes back to the head of the line, and letters replace others."""
     lines = []
     for line in text.split("\n"):
         cells = []
