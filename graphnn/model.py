@@ -20,9 +20,11 @@ from graphnn.graph.graph import Graph
 from graphnn.graph.scope import RANDOM_INPUT, ParameterDeclaration
 from graphnn.ir.program import Kind
 from graphnn.ir.tensor_spec import FLOATS, TensorSpec
-from graphnn.model_summary import ModelSummary, hyperparameters, summarize_model
+from graphnn.model_summary import ModelSummary, frozen_marks, hyperparameters, summarize_model
 from graphnn.ops.op import Array
 from graphnn.ops.random import RandomStream, seed_words
+from graphnn.render.render import render
+from graphnn.render.svg import to_svg
 from graphnn.run import Run
 
 
@@ -310,6 +312,14 @@ class Model:
     def hyperparameters(self) -> dict[str, Any]:
         """Layer, name and arguments of every node, nested as the graph is; plain data."""
         return hyperparameters(self.graph)
+
+    def to_svg(self, view: str = "forward", depth: int | None = None) -> str:
+        """The graph's drawing with frozen nodes marked."""
+        return to_svg(self.graph, view, depth, frozen_marks(self))
+
+    def render(self, path: str | os.PathLike[str], view: str = "forward", depth: int | None = None) -> None:
+        """Write the drawing, with frozen nodes marked, to `path`: .svg, .html or .dot."""
+        render(self.graph, path, view, depth, frozen_marks(self))
 
     def summary(self) -> ModelSummary:
         """A printable table; `.to_dict()` is a detached JSON-able copy with all numbers, for `set_params`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -41,18 +41,19 @@ class ModelSummary:
 
 def summarize_model(model: Model) -> ModelSummary:
     """A detached summary of `model` as it is now."""
+    table = summarize(model.graph, frozen_marks(model), model.dtype)
+    parameters = {path: model.to_host(array).tolist() for path, array in model.parameters.items()}
+    states = {path: model.to_host(array).tolist() for path, array in model.states.items()}
+    return ModelSummary(table, hyperparameters(model.graph), parameters, states)
+
+
+def frozen_marks(model: Model) -> Callable[[str], bool]:
+    """Whether to mark the node at a path as frozen, as the model is now: it has parameters, and none is trained."""
     fixed = model.fixed_parameters()
     own: dict[str, list[str]] = {}
     for path in model.parameters:
         own.setdefault(path.rpartition("/")[0], []).append(path)
-
-    def is_frozen(path: str) -> bool:
-        return path in own and fixed.issuperset(own[path])
-
-    table = summarize(model.graph, is_frozen, model.dtype)
-    parameters = {path: model.to_host(array).tolist() for path, array in model.parameters.items()}
-    states = {path: model.to_host(array).tolist() for path, array in model.states.items()}
-    return ModelSummary(table, hyperparameters(model.graph), parameters, states)
+    return lambda path: path in own and fixed.issuperset(own[path])
 
 
 def hyperparameters(graph: Graph) -> dict[str, Any]:

@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[1]
 # anything; only the last line may import it in turn.
 LEVELS = (
     ("errors",),
+    ("atomic",),
     ("ir",),
     ("ops",),
     ("autodiff",),

@@ -18,8 +18,8 @@ from typing import IO, Any
 
 import numpy as np
 
+from graphnn.atomic import replace_file
 from graphnn.errors import FileFormatError, OptionError, ParameterError
-from graphnn.files.atomic import replace_file
 from graphnn.ir.dimension import Shape
 
 NUMERIC = "biufc"  # the dtype kinds that are stored: bool, integers, floats, complex

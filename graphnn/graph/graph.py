@@ -215,11 +215,11 @@ class Graph(Composite):
         """A networkx.MultiDiGraph with nodes by name and an edge per connection."""
         return schedule.to_networkx(self)
 
-    def to_graphviz(self) -> Any:
-        """A graphviz.Digraph."""
+    def to_graphviz(self, depth: int | None = None) -> Any:
+        """A graphviz.Digraph with `depth` levels of modules open, all by default."""
         from graphnn.render.dot import to_graphviz
 
-        return to_graphviz(self)
+        return to_graphviz(self, depth)
 
     def to_svg(self, view: str = "forward", depth: int | None = None) -> str:
         """The drawing as SVG text; the same graph gives the same bytes everywhere."""

@@ -19,8 +19,9 @@ from graphnn.ops.opaque import Opaque
 class NumericLayer(Layer):
     """A layer written on arrays, without parameters; it is drawn, scheduled and differentiated like the others.
 
-    It runs on the reference path only, has no second derivative and cannot be written to a graph file. Prefer a `Layer`
-    with `lower` where the formula can be written in tensors.
+    It runs on the reference path only, has no second derivative and cannot be written to a graph file. Both methods
+    must be functions of what they are given alone, as equal calls are merged. Prefer a `Layer` with `lower` where the
+    formula can be written in tensors.
     """
 
     category = "numeric"
@@ -48,7 +49,13 @@ class NumericLayer(Layer):
     def output_specs(self, *specs: TensorSpec) -> tuple[TensorSpec, ...]:
         """`output_spec` as a tuple."""
         result = self.output_spec(*specs)
-        return (result,) if isinstance(result, TensorSpec) else tuple(result)
+        specs = (result,) if isinstance(result, TensorSpec) else tuple(result)
+        if not specs or not all(isinstance(spec, TensorSpec) for spec in specs):
+            expected = "a TensorSpec, or several"
+            raise OptionError(
+                f"{self.kind}.output_spec gives no specs", where=self.default_name, expected=expected, got=specs
+            )
+        return specs
 
     def forward_arrays(self, xp: ArrayModule, *inputs: Array) -> tuple[Array, ...]:
         """`forward`, checked.
@@ -57,7 +64,7 @@ class NumericLayer(Layer):
             OptionError: shapes differ from what `output_spec` promised.
         """
         specs = self.output_specs(*(_spec(array) for array in inputs))
-        return self._checked("forward", _as_tuple(self.forward(xp, *inputs)), specs)
+        return self._checked("forward", _arrays(xp, self.forward(xp, *inputs)), specs)
 
     def backward_arrays(
         self, xp: ArrayModule, inputs: tuple[Array, ...], outputs: tuple[Array, ...], cotangents: tuple[Array, ...]
@@ -68,18 +75,24 @@ class NumericLayer(Layer):
             GradientError: not one gradient of the right shape per floating-point input.
         """
         specs = tuple(_spec(array) for array in inputs if array.dtype.kind == "f")
-        return self._checked("backward", _as_tuple(self.backward(xp, inputs, outputs, cotangents)), specs)
+        return self._checked("backward", _arrays(xp, self.backward(xp, inputs, outputs, cotangents)), specs)
 
     def _checked(self, method: str, arrays: tuple[Array, ...], specs: tuple[TensorSpec, ...]) -> tuple[Array, ...]:
-        got = [tuple(getattr(array, "shape", ())) for array in arrays]
-        if got != [spec.shape for spec in specs]:
+        fits = [tuple(array.shape) for array in arrays] == [spec.shape for spec in specs]
+        if not fits or any(array.dtype.kind not in "fiub" for array in arrays):
             kind = GradientError if method == "backward" else OptionError
-            raise kind(f"{self.kind}.{method} gives wrong shapes", where=self.default_name, expected=specs, got=got)
+            expected, got = (", ".join(map(str, some)) or "none" for some in (specs, map(_described, arrays)))
+            message = f"{self.kind}.{method} gives wrong arrays"
+            raise kind(message, where=self.default_name, expected=expected, got=got)
         return tuple(array.astype(spec.dtype) for array, spec in zip(arrays, specs, strict=True))
 
 
-def _as_tuple(value: Array | tuple[Array, ...]) -> tuple[Array, ...]:
-    return tuple(value) if isinstance(value, (tuple, list)) else (value,)
+def _arrays(xp: ArrayModule, value: Array | tuple[Array, ...]) -> tuple[Array, ...]:
+    return tuple(map(xp.asarray, value if isinstance(value, (tuple, list)) else (value,)))
+
+
+def _described(array: Array) -> str:
+    return f"{array.dtype}{list(array.shape)}"
 
 
 def _spec(array: Array) -> TensorSpec:

@@ -16,7 +16,7 @@ from graphnn.ops.comparison import (
     not_equal,
 )
 from graphnn.ops.convolution import convolution, resolve_padding, transposed_convolution
-from graphnn.ops.creation import fill, iota
+from graphnn.ops.creation import fill, iota, stop_gradient
 from graphnn.ops.elementwise import (
     absolute,
     ceil,
@@ -107,6 +107,7 @@ __all__ = [
     "sort",
     "sqrt",
     "squared_norm",
+    "stop_gradient",
     "subtract",
     "tanh",
     "top_k",

@@ -1,9 +1,9 @@
-"""Ops that make values or change their dtype: fill, iota, cast."""
+"""Ops that make values, or pass them on under another type or without a gradient: fill, iota, cast, stop_gradient."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import final
+from typing import ClassVar, final
 
 from graphnn.errors import DTypeError, OptionError
 from graphnn.ir.builder import ProgramBuilder
@@ -76,6 +76,26 @@ class Cast(Op):
     def vjp(self, inputs, outputs, cotangents):
         (x,), (dy,) = inputs, cotangents
         return (dy.cast(x.dtype) if x.dtype in FLOATS and self.dtype in FLOATS else None,)
+
+
+@final
+@dataclass(frozen=True)
+class StopGradient(Op):
+    """y = x, and no gradient passes: for terms whose gradient is known to cancel, such as the shift of a softmax."""
+
+    name = "stop_gradient"
+    is_view: ClassVar[bool] = True
+
+    def infer(self, *specs: TensorSpec) -> tuple[TensorSpec, ...]:
+        """The same spec."""
+        return (specs[0],)
+
+    def reference(self, xp: ArrayModule, *arrays: Array) -> Array:
+        """The array itself."""
+        return arrays[0]
+
+
+stop_gradient = StopGradient()
 
 
 def fill(builder: ProgramBuilder, value: float, shape: Shape = (), dtype: str = "float32") -> Tensor:

@@ -9,6 +9,7 @@ from typing import final
 from graphnn.errors import DTypeError, OptionError, ShapeError
 from graphnn.ir.tensor_spec import TensorSpec
 from graphnn.ops.comparison import equal
+from graphnn.ops.creation import stop_gradient
 from graphnn.ops.elementwise import NUMBERS, exp, log, where
 from graphnn.ops.op import Array, ArrayModule, Op, Tensor, keep_shape
 
@@ -140,7 +141,11 @@ def softmax(x: Tensor, axis: int = -1) -> Tensor:
 
 
 def stop_at_infinity(largest: Tensor) -> Tensor:
-    """The shift of a softmax: 0 where a whole row is -inf, so that -inf minus -inf never happens."""
+    """The shift of a softmax: 0 where a whole row is -inf, so that -inf minus -inf never happens.
+
+    A softmax does not depend on its shift, so no gradient passes.
+    """
+    largest = stop_gradient(largest)
     return where(largest > -math.inf, largest, largest.lift(0.0))
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from graphnn.ir.builder import ProgramBuilder
 from graphnn.ir.program import Instruction, Program, Value
 from graphnn.ops.arithmetic import Add, Divide, Multiply, Subtract
-from graphnn.ops.creation import Cast, Fill
+from graphnn.ops.creation import Cast, Fill, StopGradient
 from graphnn.ops.elementwise import Negative
 from graphnn.ops.op import Op
 from graphnn.ops.shape import BroadcastTo, Flip, Pad, Reshape, Slice, Transpose
@@ -121,7 +121,7 @@ def _order(instruction: Instruction) -> tuple[int, ...]:
 
 
 def same_spec(rewriter: Rewriter, instruction: Instruction, inputs: tuple[Value, ...]) -> Value | None:
-    """Casts, broadcasts, slices and pads that change nothing -> x (their output spec says so)."""
+    """Casts, broadcasts, slices, pads that change nothing (their output spec says so), stop_gradient -> x."""
     return inputs[0]
 
 
@@ -150,5 +150,6 @@ RULES: dict[type[Op], tuple[Rule, ...]] = {
     Slice: (same_spec, fill_through),
     Pad: (same_spec,),
     Cast: (same_spec,),
+    StopGradient: (same_spec,),
     Flip: (flip_twice,),
 }

@@ -59,9 +59,13 @@ class _Memory:
                 self.producer[value] = instruction
         self.new_of = {old: new for old, new in program.updates if new in self.producer}
         self.readers: dict[Value, list[Instruction]] = {}
+        self._roots: dict[Instruction, tuple[Value, ...]] = {}  # the memory that each instruction reads, each once
         for instruction in program.instructions:
-            for root in self.roots(instruction):
+            roots = dict.fromkeys(self._root.get(value, value) for value in instruction.inputs)
+            self._roots[instruction] = tuple(roots)
+            for root in roots:
                 self.readers.setdefault(root, []).append(instruction)
+        self._bytes = {value: aligned(value.spec.nbytes) for value in self.producer}
         self.left = {root: len(readers) for root, readers in self.readers.items()}
 
     def _find_root(self, instruction: Instruction, value: Value) -> Value:
@@ -70,13 +74,9 @@ class _Memory:
         shares = source.kind is Kind.INTERMEDIATE and source not in self._results and value not in self._results
         return self._root.get(source, value) if shares else value
 
-    def roots(self, instruction: Instruction) -> dict[Value, None]:
-        """The memory that the instruction reads, each once."""
-        return dict.fromkeys(self._root.get(value, value) for value in instruction.inputs)
-
     def taken(self, instruction: Instruction) -> int:
         """Bytes that its outputs need."""
-        return sum(self._needs(instruction, value) for value in instruction.outputs)
+        return sum([self._needs(instruction, value) for value in instruction.outputs])
 
     def _needs(self, instruction: Instruction, value: Value) -> int:
         if value in self._outputs or self._root[value] is not value:
@@ -86,11 +86,11 @@ class _Memory:
             left = self.left.get(old, 0)
             if not left or (left == 1 and old in instruction.inputs and may_overwrite(instruction, old, value)):
                 return 0  # written straight into the parameter or state
-        return aligned(value.spec.nbytes)
+        return self._bytes[value]
 
     def freed(self, instruction: Instruction) -> int:
         """Bytes whose last reader it is."""
-        return sum(aligned(root.spec.nbytes) for root in self.roots(instruction) if self._dies(root))
+        return sum([self._bytes[root] for root in self._roots[instruction] if self._dies(root)])
 
     def _dies(self, root: Value) -> bool:
         return root.kind is Kind.INTERMEDIATE and root not in self._results and self.left[root] == 1
@@ -98,7 +98,7 @@ class _Memory:
     def unread(self, instruction: Instruction) -> int:
         """Bytes of outputs that nobody reads."""
         own = (v for v in instruction.outputs if v not in self._results and self._root[v] is v)
-        return sum(aligned(value.spec.nbytes) for value in own if value not in self.readers)
+        return sum(self._bytes[value] for value in own if value not in self.readers)
 
     def overwritten(self, instruction: Instruction) -> int:
         """Bytes of its output that lie over an input which dies."""
@@ -107,12 +107,12 @@ class _Memory:
             return 0
         roots = {v: self._root.get(v, v) for v in instruction.inputs}
         fits = any(self._dies(roots[v]) and may_overwrite(instruction, v, value) for v in instruction.inputs)
-        return aligned(value.spec.nbytes) if fits else 0
+        return self._bytes[value] if fits else 0
 
     def run(self, instruction: Instruction) -> Iterator[Instruction]:
         """Count its reads as done; the instructions whose costs may have fallen by that."""
         changed: list[Instruction] = []
-        for root in self.roots(instruction):
+        for root in self._roots[instruction]:
             self.left[root] -= 1
             if self.left[root] == 1:  # the one reader that is left frees it
                 changed += self.readers[root]

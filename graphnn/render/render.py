@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Callable
 from pathlib import Path
 
+from graphnn.atomic import replace_file
 from graphnn.errors import OptionError
 from graphnn.graph.graph import Graph
 from graphnn.render.dot import to_graphviz
@@ -47,19 +47,5 @@ def render(
         raise OptionError(
             "the file ending names no format", where=os.fspath(path), expected=", ".join(writers), got=ending
         )
-    write_text(path, writers[ending]())
-
-
-def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Replace the file at `path` in one step: written beside it, flushed to the disk, then renamed."""
-    target = Path(path)
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}.part")
-    try:
-        with open(temporary, "x", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    with replace_file(path) as file:
+        file.write(writers[ending]().encode())

@@ -10,8 +10,8 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeAlias
 
+from graphnn.atomic import replace_file
 from graphnn.errors import OptionError
-from graphnn.files.atomic import replace_file
 from graphnn.render.chart import line_chart
 from graphnn.training.callbacks import is_better, resolve_mode
 

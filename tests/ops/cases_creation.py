@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from graphnn.ops.creation import Cast, Fill, Iota
+from graphnn.ops.creation import Cast, Fill, Iota, StopGradient
 from ops.case import Case, bools, exactly, integers, normal
 
 CASES = [
@@ -20,5 +20,6 @@ CASES = [
     Case(Cast("int64"), [exactly([-2.7, -0.5, 0.0, 0.5, 2.7])], lambda x: [-2, 0, 0, 0, 2], label="cut"),
     Case(Cast("bool"), [exactly([-0.5, 0.0, 3.0])], lambda x: [True, False, True], label="bool"),
     Case(Cast("float64"), [integers(5, low=-5)], lambda x: x, label="from_integers"),
+    Case(StopGradient(), [normal(2, 3)], lambda x: x, gradient=False),
     Case(Cast("float32"), [bools(5)], lambda x: x, label="from_bool"),
 ]

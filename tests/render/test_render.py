@@ -5,10 +5,9 @@ import pytest
 
 import drawn_graphs
 from graphnn.errors import OptionError
-from graphnn.render import render as module
 from graphnn.render.dot import to_graphviz
 from graphnn.render.html import to_html
-from graphnn.render.render import render, write_text
+from graphnn.render.render import render
 from graphnn.render.svg import to_svg
 
 
@@ -29,16 +28,6 @@ def test_other_endings_are_refused_before_anything_is_drawn(tmp_path, name):
     with pytest.raises(OptionError, match=r"names no format(.|\n)*\.svg, \.html, \.dot"):
         render(drawn_graphs.chain(1), tmp_path / name)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_a_write_that_fails_leaves_the_old_file_alone(tmp_path, monkeypatch):
-    path = tmp_path / "net.svg"
-    path.write_text("old")
-    monkeypatch.setattr(module.os, "fsync", lambda descriptor: (_ for _ in ()).throw(OSError("disk full")))
-    with pytest.raises(OSError, match="disk full"):
-        write_text(path, "new")
-    assert path.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_missing_folder_is_an_os_error(tmp_path):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from graphnn.files.atomic import replace_file
+from graphnn.atomic import replace_file
 from graphnn.files.npz import load_arrays
 
 ROOT = Path(__file__).parents[2]
