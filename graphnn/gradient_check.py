@@ -170,7 +170,7 @@ def _compare(
     tolerance: float,
 ) -> tuple[float, float, float]:
     """(relative error, w . J v by the gradient, the same by differences) for random v and w: the best of `WAYS`."""
-    weights = [stream.normal(value.spec.shape) / max(1, value.spec.size) ** 0.5 for value in outputs]
+    weights = [stream.normal(tuple(map(int, v.spec.shape))) / max(1, v.spec.size) ** 0.5 for v in outputs]
     moves = {i: stream.normal(given[i].shape) for i in variables}
     shifts = {i: stream.normal(given[i].shape) * (1.0 + abs(given[i])) for i in variables}
     backward = differentiate(program, [program.inputs[i] for i in variables], outputs)

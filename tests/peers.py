@@ -219,8 +219,8 @@ def compare_training(
 ) -> None:
     """Parameters and states agree after each of some optimizer steps towards a random target, three ways.
 
-    A Trainer, whose step is one program with graphnn's optimizer; a Model's backward under torch's optimizer, where what
-    differs would be a gradient or a state that a run left behind; and torch.
+    A Trainer, whose step is one program with graphnn's optimizer; a Model's backward under torch's optimizer, where
+    what differs would be a gradient or a state that a run left behind; and torch.
 
     Args:
         graph: module under test, with `twin` its torch form on `inputs`.
