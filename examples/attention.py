@@ -91,7 +91,7 @@ def train(graph: gnn.Graph, data: tuple, test: tuple, options: argparse.Namespac
 def main() -> None:
     """Train both models and compare each with bigram counts."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--steps", type=int, help="stop each training after this many steps")
     parser.add_argument("--out", type=Path, default=Path("out"))
     options = parser.parse_args()

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import reduce
 
 from graphnn.errors import PassError
 from graphnn.ir.program import Program
 from graphnn.ir.verify import verify
+from graphnn.passes.bodies import rewrite_bodies
 from graphnn.passes.dead import remove_dead
 from graphnn.passes.merge import merge_common
 from graphnn.passes.simplify import simplify
 
 Pass = Callable[[Program], Program]
-STANDARD_PASSES: tuple[Pass, ...] = (remove_dead, simplify, merge_common, remove_dead)
+CLEANING: tuple[Pass, ...] = (remove_dead, simplify, merge_common, remove_dead)
+
+
+def clean_bodies(program: Program) -> Program:
+    """The cleaning passes, applied to what is inside of loops."""
+    return rewrite_bodies(program, lambda body: reduce(lambda cleaned, rewrite: rewrite(cleaned), CLEANING, body))
+
+
+STANDARD_PASSES: tuple[Pass, ...] = (*CLEANING, clean_bodies)
 
 
 def run_passes(

@@ -10,7 +10,7 @@ from graphnn.ops.arithmetic import Add, Divide, Multiply, Subtract
 from graphnn.ops.creation import Cast, Fill, StopGradient
 from graphnn.ops.elementwise import Negative
 from graphnn.ops.op import Op
-from graphnn.ops.shape import BroadcastTo, Flip, Pad, Reshape, Slice, Transpose
+from graphnn.ops.shape import BroadcastTo, Concatenate, Flip, Pad, Reshape, Slice, Transpose
 from graphnn.passes.rewrite import rebuild
 
 Rule = Callable[["Rewriter", Instruction, tuple[Value, ...]], Value | None]
@@ -138,8 +138,52 @@ def fill_through(rewriter: Rewriter, instruction: Instruction, inputs: tuple[Val
     return None if number is None else rewriter.emit(Fill(number, spec.shape, spec.dtype))
 
 
+def join_pads(rewriter: Rewriter, instruction: Instruction, inputs: tuple[Value, ...]) -> Value | None:
+    """pad(a) + pad(b) -> pad(concatenate(a, b)), where a and b are neighbours on one axis and the rest is zero.
+
+    The gradients of slices of one value add up like this: the gates of an LSTM, the heads of attention.
+    """
+    parts = [rewriter.made_by(value, Pad) for value in inputs]
+    if parts[0] is None or parts[1] is None:
+        return None
+    first, second = sorted(((_pad(part), part.inputs[0]) for part in parts if part), key=lambda part: part[0].low)
+    axis = _joint(*first, *second)
+    if axis is None:
+        return None
+    joined = rewriter.emit(Concatenate(axis), *_pieces(rewriter, axis, first[1]), *_pieces(rewriter, axis, second[1]))
+    high = tuple(b if at == axis else a for at, (a, b) in enumerate(zip(first[0].high, second[0].high, strict=True)))
+    if not any((*first[0].low, *high)):
+        return joined
+    return rewriter.emit(Pad(first[0].low, high, first[0].interior), joined)
+
+
+def _pad(instruction: Instruction) -> Pad:
+    if not isinstance(instruction.op, Pad):
+        raise TypeError(instruction.op)
+    return instruction.op
+
+
+def _joint(first: Pad, a: Value, second: Pad, b: Value) -> int | None:
+    """The axis on which `b` begins where `a` ends, both padded by zeros to one shape and alike on all other axes."""
+    if first.value or second.value or any((*first.interior, *second.interior)) or a.spec.rank != b.spec.rank:
+        return None
+    sides = zip(first.low, first.high, a.spec.shape, second.low, second.high, b.spec.shape, strict=True)
+    differing = [axis for axis, s in enumerate(sides) if s[:3] != s[3:]]
+    if len(differing) != 1:
+        return None
+    axis = differing[0]
+    return axis if first.low[axis] + a.spec.shape[axis] == second.low[axis] else None
+
+
+def _pieces(rewriter: Rewriter, axis: int, value: Value) -> tuple[Value, ...]:
+    """What `value` was concatenated from along `axis`, or itself."""
+    inner = rewriter.made_by(value, Concatenate)
+    joined_here = inner is not None and isinstance(inner.op, Concatenate) and inner.op.axis == axis
+    return inner.inputs if inner is not None and joined_here else (value,)
+
+
 RULES: dict[type[Op], tuple[Rule, ...]] = {
-    Add: (add_zero,),
+    Add: (add_zero, join_pads),
     Subtract: (subtract_zero,),
     Multiply: (multiply_by_one,),
     Divide: (divide_by_one,),
