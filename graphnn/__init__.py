@@ -3,8 +3,6 @@
 See README.md for a first example and docs/architecture.md for the way of a batch.
 """
 
-from importlib.metadata import PackageNotFoundError, version
-
 from graphnn import initializers, layers, losses, metrics, modules, ops, optimizers, schedules
 from graphnn.errors import (
     BackendError,
@@ -22,6 +20,7 @@ from graphnn.errors import (
     StateError,
 )
 from graphnn.gradient_check import check_gradients
+from graphnn.graph.diff import GraphDiff, diff
 from graphnn.graph.graph import Edge, Graph, Node
 from graphnn.graph.layer import Input, Layer, SymbolicTensor
 from graphnn.graph.module import Module
@@ -29,14 +28,17 @@ from graphnn.ir.dimension import Dimension
 from graphnn.ir.tensor_spec import TensorSpec
 from graphnn.layers.numeric import NumericLayer
 from graphnn.model import Model
+from graphnn.plans import plans_of, programs_of
+from graphnn.profiler import profile
+from graphnn.render.memory import memory_svg
+from graphnn.render.plan_drawing import plan_svg, plan_text
+from graphnn.render.program_drawing import program_svg
 from graphnn.training.callbacks import Callback, EarlyStopping
 from graphnn.training.history import History
 from graphnn.training.trainer import Trainer
+from graphnn.values import inspect_values
 
-try:
-    __version__ = version("graphnn")
-except PackageNotFoundError:  # a checkout that is not installed
-    __version__ = "0+unknown"
+__version__ = "0.1.0"  # that of pyproject.toml, as a test checks; reading package metadata takes 40 ms
 
 __all__ = [
     "BackendError",
@@ -50,6 +52,7 @@ __all__ = [
     "FileFormatError",
     "GradientError",
     "Graph",
+    "GraphDiff",
     "GraphError",
     "GraphnnError",
     "History",
@@ -68,12 +71,21 @@ __all__ = [
     "TensorSpec",
     "Trainer",
     "check_gradients",
+    "diff",
     "initializers",
+    "inspect_values",
     "layers",
     "losses",
+    "memory_svg",
     "metrics",
     "modules",
     "ops",
     "optimizers",
+    "plan_svg",
+    "plan_text",
+    "plans_of",
+    "profile",
+    "program_svg",
+    "programs_of",
     "schedules",
 ]

@@ -134,6 +134,16 @@ def bind_inputs(
     return arrays, sizes
 
 
+def check_keywords(graph: Graph) -> None:
+    """Raise GraphError where an input or output has the name of an option of `forward` or `backward`."""
+    inputs = [(node.name, node.declared_at) for node in graph.inputs if node.name in ("training", "retain", "keep")]
+    for name, position in inputs + [(name, None) for name in graph.output_names if name == "accumulate"]:
+        raise GraphError(
+            "the name of an option cannot be that of an input or output", where=f"{graph.default_name}/{name}",
+            expected="another name than training, retain, keep and accumulate", got=repr(name),
+        ).locate("", position)  # fmt: skip
+
+
 def check_array(array: Any, spec: TensorSpec, dtype: str, where: str) -> Any:
     """`array` with the dtype that `spec` asks for; floats take the model's dtype.
 

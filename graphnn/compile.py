@@ -194,6 +194,20 @@ def _residuals(lowered: Lowered, signature: Signature, retain: frozenset[str]) -
     return list(needed)
 
 
+def kept_for_backward(graph: Graph, flat: FlatGraph, signature: Signature) -> dict[str, tuple[str, ...]]:
+    """What a forward run keeps for its backward run: for each node or input by path, which values of it."""
+    lowered = lower_with(graph, flat, signature)
+    lowered.context.finish()
+    makers = {value: made.origin.path for made in lowered.builder.instructions for value in made.outputs}
+    results = {tensor.value: None for tensors in lowered.nodes.values() for tensor in tensors}
+    kept: dict[str, tuple[str, ...]] = {}
+    for value in _residuals(lowered, signature, frozenset()):
+        path = makers.get(value, value.name)
+        text = "output" if value in results else "a value inside" if value in makers else "input"
+        kept[path] = (*kept.get(path, ()), f"{text}, {value.spec.dtype}")
+    return kept
+
+
 def _compile_backward(
     lowered: Lowered,
     signature: Signature,
@@ -307,6 +321,14 @@ def _append_losses(
     return total, outputs
 
 
+def optimizer_dtype(dtype: str) -> str:
+    """The type that updates of parameters of `dtype` are computed and remembered in.
+
+    float32 for float16, whose least number is above Adam's epsilon and which counts steps to 2048 only.
+    """
+    return "float32" if dtype == "float16" else dtype
+
+
 def _append_updates(
     builder: ProgramBuilder,
     optimizer: Optimizer,
@@ -316,16 +338,18 @@ def _append_updates(
 ) -> None:
     if not gradients:
         return
-    dtype = lowered.context.dtype
+    dtype = optimizer_dtype(lowered.context.dtype)
     rate = Tensor(builder, builder.input(LEARNING_RATE, TensorSpec((), dtype)))
     step = Tensor(builder, builder.input(STEP, TensorSpec((), dtype)))
+    gradients = {path: gradient.cast(dtype) for path, gradient in gradients.items()}
     with builder.at(Origin("optimizer/clip", Phase.UPDATE)):
         clipped = dict(zip(gradients, optimizer.clip(list(gradients.values())), strict=True))
     for path, gradient in clipped.items():
         parameter = Tensor(builder, lowered.context.values[path])
         with builder.at(Origin(path, Phase.UPDATE)):
-            memory.enter(path, parameter.spec)
-            builder.update(parameter.value, optimizer.update(memory, parameter, gradient, rate, step).value)
+            memory.enter(path, parameter.spec.with_dtype(dtype))
+            new = optimizer.update(memory, parameter.cast(dtype), gradient, rate, step)
+            builder.update(parameter.value, new.cast(parameter.dtype).value)
     memory.finish()
 
 

@@ -6,6 +6,7 @@ import dataclasses
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Any, ClassVar, TypeVar
 
 from graphnn.errors import OptionError
@@ -40,14 +41,17 @@ class Configurable:
         Raises:
             OptionError: it is not.
         """
-        value = getattr(self, name)
+        value: Any = getattr(self, name)
         if value is None and any(f.name == name and f.default is None for f in dataclasses.fields(self)):
             return
         _, integer, bounds = interval.rpartition("integer ")
-        kinds = int if integer else (int, float)
-        if isinstance(value, bool) or not isinstance(value, kinds) or not _lies_within(value, bounds):
+        kinds = Integral if integer else Real  # those of NumPy too
+        if isinstance(value, bool) or not isinstance(value, kinds) or not _lies_within(float(value), bounds):
             expected = f"an integer in {bounds}" if integer else f"a number in {bounds}"
             raise OptionError(f"`{name}` does not fit", where=type(self).__name__, expected=expected, got=repr(value))
+        if not isinstance(value, (int, float)):
+            plain = int if integer else float
+            object.__setattr__(self, name, plain(getattr(self, name)))
 
     def check_choice(self, name: str, choices: tuple[str, ...]) -> None:
         """Check that a field is one of the words.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import linecache
-from typing import Self
+from typing import Any, Self
 
 
 class GraphnnError(Exception):
@@ -25,6 +25,7 @@ class GraphnnError(Exception):
         self.got = str(got)
         self.fix = fix
         self.declared_at: tuple[str, int] | None = None
+        self.attempt: tuple[Any, tuple[Any, ...]] | None = None  # layer and inputs that did not fit, to be drawn
 
     def locate(self, where: str, declared_at: tuple[str, int] | None = None) -> Self:
         """Add the node path and the user's line, unless an inner call already knew them better."""

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from graphnn.arrays import ArrayStore, as_array, bind_inputs, check_expressions
+from graphnn.arrays import ArrayStore, as_array, bind_inputs, check_expressions, check_keywords
+from graphnn.backends.compilations import Compilations
 from graphnn.backends.executable import Backend
 from graphnn.backends.reference import ReferenceBackend, array_module
 from graphnn.compile import ForwardBackward, Signature, compile_forward_backward
@@ -20,11 +21,10 @@ from graphnn.graph.graph import Graph
 from graphnn.graph.scope import RANDOM_INPUT, ParameterDeclaration
 from graphnn.ir.program import Kind
 from graphnn.ir.tensor_spec import FLOATS, TensorSpec
-from graphnn.model_summary import ModelSummary, frozen_marks, hyperparameters, summarize_model
+from graphnn.model_summary import ModelSummary, hyperparameters, summarize_model
+from graphnn.model_views import model_svg, render_model
 from graphnn.ops.op import Array
 from graphnn.ops.random import RandomStream, seed_words
-from graphnn.render.render import render
-from graphnn.render.svg import to_svg
 from graphnn.run import Run
 
 
@@ -53,6 +53,7 @@ class Model:
             )
         if dtype not in FLOATS:
             raise OptionError("unknown dtype of a model", expected=", ".join(FLOATS), got=repr(dtype))
+        check_keywords(graph)
         self.graph = graph
         seed_words(seed, 0)  # refuses what is no seed
         self.seed = seed
@@ -68,8 +69,13 @@ class Model:
         self.gradients = ArrayStore({path: self._zeros(array) for path, array in self.parameters.items()})
         self._frozen_nodes: set[str] = set()  # only looked up in, never gone through
         self._fixed_parameters: set[str] = set()
-        self._compiled: dict[object, ForwardBackward] = {}
+        self._compiled: Compilations[ForwardBackward] = Compilations()
         self._last: Run | None = None
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name in ("parameters", "states", "gradients") and not isinstance(value, ArrayStore):
+            raise ParameterError(f"`{name}` stays; assign to its arrays", fix=f"model.{name}.update(...)")
+        super().__setattr__(name, value)
 
     def _store(self, arrays: Mapping[str, np.ndarray], kind: Kind) -> ArrayStore:
         chosen = {path: arrays[path] for path, d in self._declarations.items() if d.kind is kind}
@@ -82,6 +88,7 @@ class Model:
 
     def forward(
         self,
+        /,
         *inputs: Any,
         training: bool = False,
         retain: Iterable[str] | str | bool = (),
@@ -108,6 +115,7 @@ class Model:
 
     def run(
         self,
+        /,
         *inputs: Any,
         training: bool = False,
         retain: Iterable[str] | str | bool = (),
@@ -123,7 +131,7 @@ class Model:
         self.step += signature.training  # last of all: a run that fails changes nothing
         return Run(self, program if keep else None, arrays, results, step)
 
-    def backward(self, *gradients: Any, accumulate: bool = True, **named: Any) -> Any:
+    def backward(self, /, *gradients: Any, accumulate: bool = True, **named: Any) -> Any:
         """Gradients of the last `forward`: given those of outputs, returns those of inputs.
 
         Args:
@@ -182,11 +190,9 @@ class Model:
 
     def _program(self, signature: Signature, retain: frozenset[str], keep: bool) -> ForwardBackward:
         key = (signature, retain, keep, self.device)
-        if key not in self._compiled:
-            self._compiled[key] = compile_forward_backward(
-                self.graph, self._flat, signature, retain, self._backend, keep
-            )  # fmt: skip
-        return self._compiled[key]
+        return self._compiled.get(
+            key, lambda: compile_forward_backward(self.graph, self._flat, signature, retain, self._backend, keep)
+        )
 
     def _match_nodes(self, retain: Iterable[str] | str | bool) -> frozenset[str]:
         paths = [leaf.path for leaf in self._flat.leaves] + list(self._flat.groups)
@@ -313,13 +319,13 @@ class Model:
         """Layer, name and arguments of every node, nested as the graph is; plain data."""
         return hyperparameters(self.graph)
 
-    def to_svg(self, view: str = "forward", depth: int | None = None) -> str:
-        """The graph's drawing with frozen nodes marked."""
-        return to_svg(self.graph, view, depth, frozen_marks(self))
+    def to_svg(self, view: str = "forward", depth: int | None = None, **options: Any) -> str:
+        """As `Graph.to_svg`, with frozen nodes marked; the backward view also marks what is kept for it."""
+        return model_svg(self, view, depth, options)
 
-    def render(self, path: str | os.PathLike[str], view: str = "forward", depth: int | None = None) -> None:
-        """Write the drawing, with frozen nodes marked, to `path`: .svg, .html or .dot."""
-        render(self.graph, path, view, depth, frozen_marks(self))
+    def render(self, path: str | os.PathLike[str], view: str = "forward", depth: int | None = None, **how: Any) -> None:
+        """Write the drawing, as `to_svg` makes it, to `path`: .svg, .html or .dot."""
+        render_model(self, path, view, depth, how)
 
     def summary(self) -> ModelSummary:
         """A printable table; `.to_dict()` is a detached JSON-able copy with all numbers, for `set_params`."""

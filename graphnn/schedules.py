@@ -8,6 +8,7 @@ import operator
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, ClassVar, final
 
 from graphnn.configurable import Configurable, choose
@@ -168,6 +169,6 @@ def schedule(value: Schedule | float | str | Mapping[str, Any]) -> Schedule:
     Raises:
         OptionError: it is unknown, or its options do not fit.
     """
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return Constant(value)
+    if isinstance(value, Real) and not isinstance(value, bool):
+        return Constant(float(value))
     return choose(Schedule, value)

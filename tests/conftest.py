@@ -1,4 +1,4 @@
-"""Settings of the whole suite: Hypothesis profiles, the optional parts `peers` and `gpu`, and a report on them."""
+"""Settings of the whole suite: Hypothesis profiles, optional parts (`peers`, `gpu`, `browser`) and their report."""
 
 import functools
 import importlib.util
@@ -45,6 +45,13 @@ def why_no_gpu() -> str | None:
     return None if devices else "cupy finds no CUDA device"
 
 
+@functools.cache
+def why_no_browser() -> str | None:
+    import browser  # not at the top: its asserts are to be rewritten first
+
+    return None if browser.program() else f"no Chromium is on the PATH ({', '.join(browser.NAMES)})"
+
+
 @dataclass(frozen=True)
 class Part:
     """A part of the suite that needs what not every machine has; its tests carry the marker of the same name."""
@@ -62,7 +69,11 @@ class Part:
         return os.environ.get(self.switch, "0") not in ("", "0")
 
 
-PARTS = (Part("peers", "torch", why_no_peers), Part("gpu", "cupy", why_no_gpu))
+PARTS = (
+    Part("peers", "torch", why_no_peers),
+    Part("gpu", "cupy", why_no_gpu),
+    Part("browser", "chromium", why_no_browser),
+)
 PROPERTY = "optional part"  # the key under which a test report names its part; it survives the way from a worker
 
 

@@ -73,10 +73,10 @@ class Hostile(Layer):
 def hostile() -> Graph:
     """Names that would break a picture whose writer forgot to escape them."""
     x = Input(SHAPE, name="\"'&amp;&lt;")
-    block = Block(name='quote" and & and \\')
-    y = layers.Linear(4, name="神経網 — été \U0001f512 \u202e")(block(x)["sum"])
-    y = Hostile(name="trailing\\")(y)
-    return Graph(x, {'" onload="alert(1)': y, "x y\tz": block(y)["gate"]}, name='the "net" & co &#60;')
+    block = Block(name='quote" and & and $')
+    y = layers.Linear(4, name="神経網 — été \U0001f512")(block(x)["sum"])
+    y = Hostile(name="trailing;")(y)
+    return Graph(x, {'" onload="alert(1)': y, "x y z": block(y)["gate"]}, name='the "net" & co &#60;')
 
 
 def chain(length: int, mask: bool = False, skip: int = 0) -> Graph:

@@ -21,7 +21,7 @@ class ToInteger(Layer):
 @dataclass(frozen=True, eq=False)
 class ToFloat(Layer):
     def lower(self, scope, x):
-        return x.cast("float32")
+        return x.cast(scope.dtype)
 
 
 OWN_LAYERS = {"ToInteger": ToInteger, "ToFloat": ToFloat}

@@ -35,14 +35,15 @@ LEVELS = (
     ("files",),
     ("compile",),
     ("arrays",),
-    ("model", "model_summary", "run"),
+    ("model", "model_summary", "model_views", "run"),
     ("training",),
-    ("gradient_check",),
+    ("gradient_check", "plans", "profiler", "values"),
     ("cli", "__main__"),
 )
 
 # Methods that users look for on a class whose work is done below it. Only these import from graphnn when called.
 DOORS = {
+    ("graph/diff.py", "to_svg"),
     ("graph/graph.py", "to_graphviz"),
     ("graph/graph.py", "to_svg"),
     ("graph/graph.py", "render"),
@@ -51,7 +52,7 @@ DOORS = {
 }
 
 # Slow to load or perhaps not installed: imported inside the function that needs them, never at the top of a file.
-LOADED_ON_FIRST_USE = {"cupy", "graphviz", "networkx", "pygraphviz"}
+LOADED_ON_FIRST_USE = {"cupy", "graphviz", "networkx", "pygraphviz", "sklearn"}
 
 # What a plain `import graphnn` must leave alone.
 NOT_LOADED_BY_IMPORT = LOADED_ON_FIRST_USE | {"llvmlite", "sklearn", "torch"}

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from graphnn.backends.executable import Backend, Executable
-from graphnn.errors import BackendError
+from graphnn.errors import BackendError, GraphnnError
 from graphnn.ops.op import Array, ArrayModule
 from graphnn.plan.plan import ALIGNMENT, Buffer, Plan, Step
 
@@ -26,7 +27,7 @@ class ReferenceBackend(Backend):
         self.xp = xp
         self.name = f"reference ({xp.__name__})"
 
-    def compile(self, plan: Plan) -> Executable:
+    def compile(self, plan: Plan) -> ReferenceExecutable:
         """Views into an arena for every buffer; nothing is allocated before the first run."""
         return ReferenceExecutable(plan, self.xp)
 
@@ -49,11 +50,33 @@ class ReferenceExecutable(Executable):
 
     def __call__(self, arrays: Sequence[Array]) -> list[Array]:
         """See Executable."""
+        return self._run(arrays, lambda step, memory: _run(self.xp, step, memory))
+
+    def run_timed(self, arrays: Sequence[Array]) -> tuple[list[Array], list[float]]:
+        """Like a call, but waits for each step: (the outputs, seconds of each step)."""
+        seconds: list[float] = []
+
+        def run(step: Step, memory: Sequence[Array]) -> None:
+            start = time.perf_counter()
+            _run(self.xp, step, memory)
+            _wait(self.xp)
+            seconds.append(time.perf_counter() - start)
+
+        return self._run(arrays, run), seconds
+
+    def _run(self, arrays: Sequence[Array], run: Callable[[Step, Sequence[Array]], None]) -> list[Array]:
         with self._lock:
             memory = self._bind(arrays)
             with np.errstate(all="ignore"):  # infinities and NaN are values here, looked for where a user asks
                 for step in self.plan.steps:
-                    _run(self.xp, step, memory)
+                    try:
+                        run(step, memory)
+                    except GraphnnError as error:  # such as an index out of range
+                        error.locate(step.origin.path)
+                        raise
+                    except Exception as error:  # in a user's numeric layer
+                        error.add_note(f"while {step.origin.path!r} ran ({step.origin.phase.value})")
+                        raise
             results = _results(self.plan, memory)
             _commit(self.plan, memory)
             return results
@@ -123,6 +146,12 @@ def _run(xp: ArrayModule, step: Step, memory: Sequence[Array]) -> None:
     results = step.op.reference(xp, *inputs)
     for target, result in zip(outputs, results if isinstance(results, tuple) else (results,), strict=True):
         target[...] = result
+
+
+def _wait(xp: ArrayModule) -> None:
+    """Return when all that was asked of the device is done."""
+    if xp is not np:
+        xp.cuda.get_current_stream().synchronize()
 
 
 def _same_memory(a: Array, b: Array) -> bool:

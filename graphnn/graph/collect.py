@@ -37,6 +37,12 @@ def collect(
     return _name_inputs(sources), sorted(calls, key=lambda call: call.serial)
 
 
+def collect_reachable(outputs: Sequence[SymbolicTensor]) -> list[SymbolicTensor]:
+    """The inputs that `outputs` depend on, in the order of their definition."""
+    _, inputs = _walk_back(outputs)
+    return [SymbolicTensor(node, 0, node.spec) for node in sorted(inputs, key=lambda node: node.serial)]
+
+
 def _check_ends(inputs: Sequence[object], outputs: Sequence[object], output_names: Sequence[str]) -> None:
     for tensor in inputs:
         if not isinstance(tensor, SymbolicTensor) or not isinstance(tensor.source, InputNode):

@@ -221,17 +221,23 @@ class Graph(Composite):
 
         return to_graphviz(self, depth)
 
-    def to_svg(self, view: str = "forward", depth: int | None = None) -> str:
-        """The drawing as SVG text; the same graph gives the same bytes everywhere."""
+    def to_svg(self, view: str = "forward", depth: int | None = None, **options: Any) -> str:
+        """The drawing as SVG text; the same graph gives the same bytes everywhere.
+
+        Args:
+            view: "forward", "backward" or "schedule".
+            depth: how many levels of modules are open; None for all, or fewer in a large graph.
+            options: direction, theme, expand, collapse, fold, show, overlay: see `graphnn.render.options.Options`.
+        """
         from graphnn.render.svg import to_svg
 
-        return to_svg(self, view=view, depth=depth)
+        return to_svg(self, view, depth, **options)
 
-    def render(self, path: str, view: str = "forward", depth: int | None = None) -> None:
-        """Write the drawing to `path`: .svg, .html or .dot."""
+    def render(self, path: str, view: str = "forward", depth: int | None = None, **options: Any) -> None:
+        """Write the drawing to `path`: .svg, .html or .dot; `options` are those of `to_svg`."""
         from graphnn.render.render import render
 
-        render(self, path, view=view, depth=depth)
+        render(self, path, view, depth, **options)
 
     def to_json(self) -> str:
         """Canonical JSON text of the graph; `Graph.from_json` reads it."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import inspect
 import itertools
+import operator
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import cache, lru_cache
+from numbers import Real
 from pathlib import Path
 from typing import Any, ClassVar, TypeAlias
 
@@ -22,7 +24,7 @@ from graphnn.ops.op import Tensor
 
 Position: TypeAlias = tuple[str, int]  # file name, line number
 PACKAGE_FOLDER = str(Path(__file__).parents[1])
-RESERVED_CHARACTERS = set("/:*?[]<>@")
+RESERVED_CHARACTERS = set("/:*?[]<>@\\")
 _definition_clock = itertools.count()  # only the order of two readings matters, never a number
 
 
@@ -146,8 +148,9 @@ class SymbolicTensor:
         return f"SymbolicTensor({self.spec})"
 
     def _combine(self, kind: str, other: object, reverse: bool = False) -> SymbolicTensor:
-        if isinstance(other, (int, float)):
-            return Layer.registry["Scalar" + kind](other, reverse=reverse)(self)  # type: ignore[call-arg]
+        if isinstance(other, Real):
+            number = other if isinstance(other, (int, float)) else float(other)
+            return Layer.registry["Scalar" + kind](number, reverse=reverse)(self)  # type: ignore[call-arg]
         if not isinstance(other, SymbolicTensor):
             raise GraphError(
                 f"cannot {kind.lower()} these", where=repr(self), expected="a symbolic tensor or a number",
@@ -232,24 +235,18 @@ def _sizes(shape: object) -> Shape:
 
 
 def _integer_size(size: object) -> int:
-    if isinstance(size, int) and not isinstance(size, bool):
-        return size
+    if hasattr(size, "__index__") and not isinstance(size, bool):
+        return operator.index(size)  # type: ignore[arg-type]
     raise OptionError("not a size", expected="an integer or a name", got=repr(size), fix='name unknown sizes: "batch"')
 
 
 def check_name(name: str) -> None:
     """Raise GraphError for a name that would be ambiguous in a path or a glob."""
-    if (
-        not isinstance(name, str)
-        or not name
-        or name == "dLd"
-        or name != name.strip()
-        or set(name) & RESERVED_CHARACTERS
-    ):
+    is_text = isinstance(name, str) and name not in ("", "dLd") and name == name.strip() and name.isprintable()
+    if not is_text or set(name) & RESERVED_CHARACTERS:
         raise GraphError(
-            f"{name!r} cannot be a name",
-            expected="a non-empty string other than 'dLd' without any of / : * ? [ ] < > @",
-            got=repr(name),
+            f"{name!r} cannot be a name", got=repr(name),
+            expected="a non-empty string other than 'dLd' of printable characters, without any of / : * ? [ ] < > @ \\",
         )  # fmt: skip
 
 
@@ -281,6 +278,7 @@ def connect(
     except GraphnnError as error:
         if not hasattr(error, "culprit"):
             error.culprit = layer  # type: ignore[attr-defined]  # a Module that holds it knows its name
+        error.attempt = error.attempt or (layer, inputs)
         where = name or layer.default_name
         if error.where and not isinstance(layer, Composite):  # such as an initializer that the layer holds
             error.where = f"{where}, {error.where}"

@@ -33,10 +33,13 @@ class TensorSpec:
         if self.dtype not in ITEM_BYTES:
             raise DTypeError("unknown element type", expected=", ".join(DTYPES), got=repr(self.dtype))
         for size in self.shape:
-            if not isinstance(size, int | Dimension | np.integer):
+            if not isinstance(size, int | Dimension | np.integer) or isinstance(size, bool):
                 raise ShapeError("not a size", expected="an integer or a named dimension", got=repr(size))
             if not isinstance(size, Dimension) and size < 0:
                 raise ShapeError("a size is negative", expected="0 or more", got=self)
+        if any([isinstance(size, np.integer) for size in self.shape]):  # a list: shapes are short, and there are many
+            plain = tuple([int(size) if isinstance(size, np.integer) else size for size in self.shape])
+            object.__setattr__(self, "shape", plain)
 
     @property
     def rank(self) -> int:

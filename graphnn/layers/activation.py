@@ -109,7 +109,9 @@ class GELU(Activation):
     def lower(self, scope: Scope, x: Tensor) -> Tensor:
         """By tanh or by erf."""
         if self.approximate:
-            return x * 0.5 * (1.0 + tanh((x + x * x * x * 0.044715) * math.sqrt(2.0 / math.pi)))
+            # Beyond 16, where tanh has long been 1, the slope of the cube would overflow in float16: 0 * inf is NaN.
+            near = where(x > 16.0, x.lift(16.0), where(x < -16.0, x.lift(-16.0), x))
+            return x * 0.5 * (1.0 + tanh((near + near * near * near * 0.044715) * math.sqrt(2.0 / math.pi)))
         return x * 0.5 * (1.0 + erf(x * math.sqrt(0.5)))
 
 

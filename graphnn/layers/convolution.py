@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Integral
 from typing import TypeAlias, final
 
 from graphnn.errors import OptionError, ShapeError
@@ -211,15 +212,15 @@ def per_axis(value: PairOption, rank: int, option: str, least: int = 1) -> tuple
     Raises:
         OptionError: it is anything else, or a number is below `least`.
     """
-    numbers = (value,) * rank if isinstance(value, int) else tuple(value) if isinstance(value, tuple | list) else ()
+    numbers = tuple(value) if isinstance(value, tuple | list) else (value,) * rank
     if len(numbers) != rank or any(not _is_count(number, least) for number in numbers):
         expected = f"an int of {least} or more" + (f", or {rank} of them" if rank > 1 else "")
         raise OptionError(f"`{option}` does not fit", expected=expected, got=repr(value))
-    return numbers
+    return tuple(int(number) for number in numbers)
 
 
 def _is_count(number: object, least: int) -> bool:
-    return isinstance(number, int) and not isinstance(number, bool) and number >= least
+    return isinstance(number, Integral) and not isinstance(number, bool) and int(number) >= least
 
 
 def check_rank(layer: Layer, x: Tensor, rank: int) -> None:

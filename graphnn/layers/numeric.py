@@ -19,9 +19,8 @@ from graphnn.ops.opaque import Opaque
 class NumericLayer(Layer):
     """A layer written on arrays, without parameters; it is drawn, scheduled and differentiated like the others.
 
-    It runs on the reference path only, has no second derivative and cannot be written to a graph file. Both methods
-    must be functions of what they are given alone, as equal calls are merged. Prefer a `Layer` with `lower` where the
-    formula can be written in tensors.
+    It runs on the reference path only and has no second derivative. Both methods must be functions of what they are
+    given alone, as equal calls are merged. Prefer a `Layer` with `lower` where the formula can be written in tensors.
     """
 
     category = "numeric"
@@ -48,14 +47,12 @@ class NumericLayer(Layer):
 
     def output_specs(self, *specs: TensorSpec) -> tuple[TensorSpec, ...]:
         """`output_spec` as a tuple."""
-        result = self.output_spec(*specs)
-        specs = (result,) if isinstance(result, TensorSpec) else tuple(result)
-        if not specs or not all(isinstance(spec, TensorSpec) for spec in specs):
-            expected = "a TensorSpec, or several"
-            raise OptionError(
-                f"{self.kind}.output_spec gives no specs", where=self.default_name, expected=expected, got=specs
-            )
-        return specs
+        result: Any = self.output_spec(*specs)
+        found = tuple(result) if isinstance(result, (tuple, list)) else (result,)
+        if not found or not all(isinstance(spec, TensorSpec) for spec in found):
+            where, expected = self.default_name, "a TensorSpec, or several"
+            raise OptionError(f"{self.kind}.output_spec gives no specs", where=where, expected=expected, got=found)
+        return found
 
     def forward_arrays(self, xp: ArrayModule, *inputs: Array) -> tuple[Array, ...]:
         """`forward`, checked.

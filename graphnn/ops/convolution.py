@@ -10,7 +10,8 @@ import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias, final
+from numbers import Integral
+from typing import Any, TypeAlias, final
 
 from graphnn.errors import DTypeError, OptionError, ShapeError
 from graphnn.ir.dimension import Shape, Size, is_known
@@ -290,7 +291,9 @@ def output_sizes(
         room = n + low + high - span(k, rate)
         if is_known(room) and room < 0:
             raise ShapeError(
-                "the kernel is larger than the padded input", expected=f"{span(k, rate)} or more", got=n + low + high
+                "the kernel is larger than the padded input",
+                expected=f"{span(k, rate)} or more, the width of a kernel of {k} at dilation {rate}",
+                got=f"{n + low + high}: {n} and a padding of {low} + {high}",
             )
         sizes.append(room // stride + 1)
     return tuple(sizes)
@@ -359,12 +362,13 @@ def resolve_padding(pad: int | str | Sequence[int], kernel: Sequence[int], dilat
 
 
 def _explicit_padding(pad: int | str | Sequence[int], rank: int) -> Pads:
-    numbers = (pad,) * rank if isinstance(pad, int) else tuple(pad) if isinstance(pad, tuple | list) else ()
+    numbers: tuple[Any, ...] = tuple(pad) if isinstance(pad, tuple | list) else (pad,) * rank
     fitting = len(numbers) in (rank, 2 * rank) and rank > 0
-    if not fitting or any(not isinstance(n, int) or isinstance(n, bool) or n < 0 for n in numbers):
+    if not fitting or any(not isinstance(n, Integral) or isinstance(n, bool) or n < 0 for n in numbers):
         words = '"same", "valid", "causal"' if rank == 1 else '"same", "valid"'
         expected = f"{words}, an int, {rank} or {2 * rank} ints, none negative"
         raise OptionError("`pad` does not fit", expected=expected, got=repr(pad))
-    if len(numbers) == rank:
-        return tuple((n, n) for n in numbers)
-    return tuple(zip(numbers[::2], numbers[1::2], strict=True))
+    counts = [int(n) for n in numbers]
+    if len(counts) == rank:
+        return tuple((n, n) for n in counts)
+    return tuple(zip(counts[::2], counts[1::2], strict=True))

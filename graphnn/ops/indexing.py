@@ -27,6 +27,7 @@ class Gather(Op):
     """
 
     name = "gather"
+    may_fail = True
     axis: int
 
     def infer(self, *specs: TensorSpec) -> tuple[TensorSpec, ...]:
@@ -55,7 +56,7 @@ class ScatterAdd(Op):
     Gradient: gather.
     """
 
-    name = "scatter_add"
+    name = "scatter_add"  # may_fail is False: as a gradient, its indices are those of a gather that has run
     axis: int
     size: Size
 
@@ -94,6 +95,7 @@ class GatherAlong(Op):
     """
 
     name = "gather_along"
+    may_fail = True
     axis: int
 
     def infer(self, *specs: TensorSpec) -> tuple[TensorSpec, ...]:
@@ -121,7 +123,7 @@ class ScatterAddAlong(Op):
     Gradient: gather_along.
     """
 
-    name = "scatter_add_along"
+    name = "scatter_add_along"  # may_fail as in scatter_add
     axis: int
     size: Size
 

@@ -33,6 +33,7 @@ class Op(ABC):
     ufunc: ClassVar[str] = ""  # the one NumPy/CuPy function that computes it straight into its output, if there is one
     may_write_input: ClassVar[bool] = False  # element i of the output needs only element i of the inputs
     is_view: ClassVar[bool] = False  # the output has the bytes of input 0 in the same order
+    may_fail: ClassVar[bool] = False  # raises for some numbers: no parameter or state is overwritten before it has run
 
     def __init_subclass__(cls, **kwargs: object) -> None:
         super().__init_subclass__(**kwargs)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Protocol, final
 
-from graphnn.errors import GradientError
+from graphnn.errors import GradientError, ShapeError
 from graphnn.ir.tensor_spec import TensorSpec
 from graphnn.ops.op import Array, ArrayModule, Op, Tensor
 
@@ -34,6 +34,7 @@ class Opaque(Op):
     """outputs = function.forward_arrays(inputs); its gradient is one more opaque op, without a gradient of its own."""
 
     name: ClassVar[str] = "opaque"
+    may_fail: ClassVar[bool] = True
     function: NumericFunction
 
     def infer(self, *specs: TensorSpec) -> tuple[TensorSpec, ...]:
@@ -57,12 +58,17 @@ class OpaqueGradient(Op):
     """gradients of floating-point inputs = function.backward_arrays(inputs, outputs, cotangents)."""
 
     name: ClassVar[str] = "opaque_gradient"
+    may_fail: ClassVar[bool] = True
     function: NumericFunction
     n_inputs: int
     n_outputs: int
 
     def infer(self, *specs: TensorSpec) -> tuple[TensorSpec, ...]:
-        """The specs of the floating-point inputs."""
+        """The specs of the floating-point inputs; outputs and cotangents must be as the function says."""
+        outputs = tuple(self.function.output_specs(*specs[: self.n_inputs]))
+        if specs[self.n_inputs :] != outputs * 2:
+            expected, got = (", ".join(map(str, some)) for some in (outputs * 2, specs[self.n_inputs :]))
+            raise ShapeError("outputs and cotangents do not fit", expected=expected, got=got or "none")
         return tuple(spec for spec in specs[: self.n_inputs] if spec.is_float)
 
     def reference(self, xp: ArrayModule, *arrays: Array) -> tuple[Array, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from graphnn.ir.program import Instruction, Kind, Program, Value
 from graphnn.ops.op import Op
-from graphnn.plan.order import may_overwrite, order_for_memory
+from graphnn.plan.order import may_fail, may_overwrite, order_for_memory
 from graphnn.plan.place import Block, live_peak, place
 from graphnn.plan.plan import Buffer, Plan, Step
 
@@ -13,8 +13,8 @@ def make_plan(program: Program) -> Plan:
     """Order the program for the least memory, let results reuse dying inputs, and place all blocks in one arena.
 
     Outputs and the caller's arrays lie outside of the arena. A new value of a parameter or state is written straight
-    into it where no later step reads the old one. Of the program's own order and the one that `order_for_memory` finds,
-    that with the smaller arena is taken.
+    into it where no later step reads the old one or may fail. Of the program's own order and the one that
+    `order_for_memory` finds, that with the smaller arena is taken.
     """
     ordered = order_for_memory(program)
     plan = _plan_as_it_stands(ordered)
@@ -76,6 +76,7 @@ class _Assignment:
         self.block_of: dict[Value, Block] = {}
         self._find_lifetimes()
         self.new_of = {new: old for old, new in program.updates}
+        self.last_risky = max((i for i, found in enumerate(program.instructions) if may_fail(found)), default=-1)
         for value in program.inputs:
             self.block_of[value] = Block(value.spec.nbytes, -1, self.end, True)
         for index, instruction in enumerate(program.instructions):
@@ -106,6 +107,8 @@ class _Assignment:
         """The parameter or state that `value` replaces, if it can be written straight into its memory."""
         old = self.new_of.get(value)
         if old is None or value in self.outputs or old in self.results:
+            return None
+        if index <= self.last_risky:  # a run that fails changes nothing
             return None
         last_read = self.last_read.get(old, -1)
         return old if last_read < index or (last_read == index and may_overwrite(instruction, old, value)) else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from graphnn.ir.program import Instruction, Kind, Program, Value
@@ -14,11 +14,14 @@ from graphnn.plan.plan import aligned
 def order_for_memory(program: Program) -> Program:
     """The same instructions in an order with the smaller peak: as they stand, or greedily freeing.
 
-    The greedy order runs, of all instructions whose inputs are ready, the one that frees most and allocates least;
-    ties go to the program's order. Deterministic; O(n log n).
+    The greedy order runs, of all instructions whose inputs are ready, the one that frees most and allocates least; ties
+    go to the one whose results need not stay to the end, then to the program's order. Deterministic; O(n log n).
     """
-    greedy = replace(program, instructions=tuple(_greedy_order(program)))
-    return min((program, greedy), key=peak_bytes)
+    memory = _Memory(program)
+    greedy = tuple(_greedy_order(program, memory))
+    if greedy == program.instructions or _peak(memory, program.instructions) <= _peak(memory, greedy):
+        return program
+    return replace(program, instructions=greedy)
 
 
 def peak_bytes(program: Program) -> int:
@@ -27,9 +30,13 @@ def peak_bytes(program: Program) -> int:
     Outputs lie outside of the arena. Views take nothing; nor does a new parameter or state where nobody reads the old
     one any more, nor an elementwise result that is written over an input which dies.
     """
-    memory = _Memory(program)
+    return _peak(_Memory(program), program.instructions)
+
+
+def _peak(memory: _Memory, instructions: Sequence[Instruction]) -> int:
+    memory.restart()
     live = peak = 0
-    for instruction in program.instructions:
+    for instruction in instructions:
         live += memory.taken(instruction)
         peak = max(peak, live - memory.overwritten(instruction))
         live -= memory.freed(instruction) + memory.unread(instruction)
@@ -40,6 +47,13 @@ def peak_bytes(program: Program) -> int:
 def may_overwrite(instruction: Instruction, source: Value, value: Value) -> bool:
     """Whether an elementwise op may write `value` over its input `source` while it reads it."""
     return isinstance(instruction.op, Op) and instruction.op.may_write_input and source.spec == value.spec
+
+
+def may_fail(instruction: Instruction) -> bool:
+    """Whether it raises for some numbers; a loop does where its body does."""
+    body = getattr(instruction.op, "body", None)
+    inside = body.instructions if isinstance(body, Program) else ()
+    return isinstance(instruction.op, Op) and (instruction.op.may_fail or any(map(may_fail, inside)))
 
 
 class _Memory:
@@ -65,7 +79,13 @@ class _Memory:
             self._roots[instruction] = tuple(roots)
             for root in roots:
                 self.readers.setdefault(root, []).append(instruction)
+        self._risky_at_first = sum(map(may_fail, program.instructions))
         self._bytes = {value: aligned(value.spec.nbytes) for value in self.producer}
+        self.restart()
+
+    def restart(self) -> None:
+        """Nothing has run."""
+        self._risky = self._risky_at_first  # instructions that may fail and have not run
         self.left = {root: len(readers) for root, readers in self.readers.items()}
 
     def _find_root(self, instruction: Instruction, value: Value) -> Value:
@@ -82,7 +102,7 @@ class _Memory:
         if value in self._outputs or self._root[value] is not value:
             return 0
         old = self._old_of.get(value)
-        if old is not None and old not in self._results:
+        if old is not None and old not in self._results and not self._risky:
             left = self.left.get(old, 0)
             if not left or (left == 1 and old in instruction.inputs and may_overwrite(instruction, old, value)):
                 return 0  # written straight into the parameter or state
@@ -109,9 +129,17 @@ class _Memory:
         fits = any(self._dies(roots[v]) and may_overwrite(instruction, v, value) for v in instruction.inputs)
         return self._bytes[value] if fits else 0
 
+    def cost(self, instruction: Instruction) -> tuple[int, int]:
+        """(bytes taken less bytes freed by running it now, bytes that stay to the end)."""
+        needs = [(self._needs(instruction, value), value in self._results) for value in instruction.outputs]
+        return sum([n for n, _ in needs]) - self.freed(instruction), sum([n for n, stays in needs if stays])
+
     def run(self, instruction: Instruction) -> Iterator[Instruction]:
         """Count its reads as done; the instructions whose costs may have fallen by that."""
         changed: list[Instruction] = []
+        if self._risky and may_fail(instruction):
+            self._risky -= 1
+            changed += [] if self._risky else [self.producer[new] for new in self.new_of.values()]
         for root in self._roots[instruction]:
             self.left[root] -= 1
             if self.left[root] == 1:  # the one reader that is left frees it
@@ -121,8 +149,7 @@ class _Memory:
         return iter(changed)
 
 
-def _greedy_order(program: Program) -> list[Instruction]:
-    memory = _Memory(program)
+def _greedy_order(program: Program, memory: _Memory) -> list[Instruction]:
     position = {instruction: index for index, instruction in enumerate(program.instructions)}
     consumers: dict[Value, list[Instruction]] = {}
     waiting: dict[Instruction, int] = {}
@@ -131,7 +158,7 @@ def _greedy_order(program: Program) -> list[Instruction]:
         waiting[instruction] = len(needed)
         for value in needed:
             consumers.setdefault(value, []).append(instruction)
-    ready = [(_cost(memory, i), position[i]) for i in program.instructions if not waiting[i]]
+    ready = [(memory.cost(i), position[i]) for i in program.instructions if not waiting[i]]
     heapq.heapify(ready)
     done: set[int] = set()
     order: list[Instruction] = []
@@ -144,7 +171,7 @@ def _greedy_order(program: Program) -> list[Instruction]:
         order.append(instruction)
         for changed in dict.fromkeys((*memory.run(instruction), *_released(instruction, consumers, waiting))):
             if not waiting[changed] and position[changed] not in done:
-                heapq.heappush(ready, (_cost(memory, changed), position[changed]))
+                heapq.heappush(ready, (memory.cost(changed), position[changed]))
     return order
 
 
@@ -157,8 +184,3 @@ def _released(
             waiting[consumer] -= 1
             if not waiting[consumer]:
                 yield consumer
-
-
-def _cost(memory: _Memory, instruction: Instruction) -> int:
-    """Bytes allocated less bytes freed by running it now."""
-    return memory.taken(instruction) - memory.freed(instruction)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
@@ -122,6 +122,30 @@ def attributes_of(path: str, node: Node, parameters: Parameters) -> Iterator[str
     if parameters.states:
         yield f"{parameters.states:,} numbers in states"
     yield from (f"{key} = {plain(value)}" for key, value in node.layer.hyperparameters.items())
+
+
+def short_hyperparameters(layer: Layer) -> list[str]:
+    """`name = value` for each but those that are None or False; four lines at most."""
+    said = {key: value for key, value in layer.hyperparameters.items() if value is not None and value is not False}
+    lines = [f"{key} = {plain(value)}" for key, value in said.items()]
+    return lines if len(lines) <= 4 else [*lines[:3], f"and {len(lines) - 3} more settings"]
+
+
+def differences(nodes: Sequence[Node]) -> dict[str, list[str]]:
+    """For each module by name: `name = value` of what sets it apart from others of its kind, two lines at most."""
+    values: dict[str, dict[str, dict[str, None]]] = {}
+    modules = [node for node in nodes if node.graph is not None]
+    for node in modules:
+        for key, value in node.layer.hyperparameters.items():
+            values.setdefault(node.layer.kind, {}).setdefault(key, {})[plain(value)] = None
+    return {
+        node.name: [
+            f"{key} = {plain(value)}"
+            for key, value in node.layer.hyperparameters.items()
+            if len(values[node.layer.kind][key]) > 1
+        ][:2]
+        for node in modules
+    }
 
 
 def plain(value: object, nesting: int = NESTING) -> str:

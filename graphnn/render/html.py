@@ -1,76 +1,153 @@
-"""One self-contained HTML page with the drawing and the summary table; nothing is fetched, no script runs."""
+"""The explorer: one self-contained HTML page to walk through a graph. Nothing is fetched; data and script are apart.
+
+Without JavaScript the page shows the drawing of `to_svg`.
+"""
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import json
 from collections.abc import Callable, Iterator
+from importlib.resources import files
+from typing import Any
 
+from graphnn.errors import OptionError
 from graphnn.graph.graph import Graph
-from graphnn.graph.summary import Row, summarize
-from graphnn.render.palette import BASE, FONT
+from graphnn.render.explorer import explorer_data
+from graphnn.render.options import make_options, never
+from graphnn.render.palette import BASE, CATEGORIES, FONT, Colour
 from graphnn.render.svg import to_svg
 from graphnn.render.text import xml
 
-POLICY = "default-src 'none'; style-src 'unsafe-inline'"
-HEADER = ("Path", "Layer", "Output", "Parameters", "Connected to")
+OPTIONS = {"expand", "collapse", "theme"}
+VIEWS = ("forward", "backward")  # between which a reader switches on the page
+EXPLORER_COLOURS = {
+    "focus": Colour("#0b57d0", "#8ab4f8"),
+    "before": Colour("#a3307f", "#f08ad8"),
+    "after": Colour("#00705a", "#3ec9a0"),
+}
+KEYS = (
+    ("Tab", "next node, in forward order"),
+    ("Enter", "open or close a module"),
+    ("Shift + ↑ ↓", "follow an edge back or on"),
+    ("/", "search; Enter jumps"),
+    ("arrows, drag", "move the drawing"),
+    ("+ - wheel", "zoom"),
+    ("0", "fit all"),
+    ("i, o", "trace inputs, outputs"),
+    ("b", "backward or forward view"),
+    ("t", "dark or light"),
+    ("Esc", "select nothing"),
+)
 
 
 def to_html(
-    graph: Graph, view: str = "forward", depth: int | None = None, is_frozen: Callable[[str], bool] = lambda path: False
+    graph: Graph,
+    view: str = "forward",
+    depth: int | None = None,
+    is_frozen: Callable[[str], bool] = never,
+    **options: Any,
 ) -> str:
-    """The page as text.
+    """The page as text, the same bytes for the same graph.
 
     Args:
         graph: what is drawn.
-        view: as for to_svg.
-        depth: as for to_svg.
+        view: "forward" or "backward": how the page starts; readers switch.
+        depth: how many levels of modules start open; None for as many as are comfortable.
         is_frozen: whether the node at a path is frozen.
+        options: `expand`, `collapse` and `theme`: see `Options`; how the page starts.
 
     Raises:
-        OptionError, BackendError: as to_svg.
+        OptionError: another view or option, or a value that is not allowed.
+        BackendError: there is no Graphviz.
     """
-    return "\n".join(_page(graph, to_svg(graph, view, depth, is_frozen), is_frozen)) + "\n"
+    if view not in VIEWS:
+        raise OptionError(
+            "there is no such view of a page", where="view", expected=", ".join(VIEWS), got=repr(view),
+            fix="render other views as .svg",
+        )  # fmt: skip
+    if unknown := sorted(options.keys() - OPTIONS):
+        raise OptionError(
+            "a page has no such option", where="render", expected=", ".join(sorted(OPTIONS)), got=unknown[0],
+            fix="readers open modules and switch views themselves; other drawings are .svg",
+        )  # fmt: skip
+    chosen = make_options({"depth": depth, "is_frozen": is_frozen, **options})
+    static = to_svg(graph, depth=depth, is_frozen=is_frozen, **options)
+    return "\n".join(_page(graph, explorer_data(graph, view, chosen), static, chosen.theme)) + "\n"
 
 
-def _page(graph: Graph, svg: str, is_frozen: Callable[[str], bool]) -> Iterator[str]:
-    title = xml(graph.default_name)
-    yield '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">'
-    yield f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
+def _page(graph: Graph, data: dict[str, Any], static: str, theme: str) -> Iterator[str]:
+    title, script = xml(graph.default_name), _package_text("explorer.js")
+    policy = f"default-src 'none';style-src 'unsafe-inline';script-src '{_digest(script)}';base-uri 'none'"
+    chosen_theme = "" if theme == "auto" else f' data-theme="{theme}"'
+    yield f'<!DOCTYPE html>\n<html lang="en"{chosen_theme}>\n<head>\n<meta charset="utf-8">'
+    yield f'<meta http-equiv="Content-Security-Policy" content="{policy};form-action \'none\'">'
     yield '<meta name="viewport" content="width=device-width,initial-scale=1">'
-    yield f"<title>{title}</title>\n<style>{_css()}</style>\n</head>\n<body>\n<main>\n<h1>{title}</h1>"
-    yield f"<figure>\n{svg}</figure>\n<h2>Summary</h2>\n<div>\n<table>\n<thead><tr>"
-    yield "".join(f'<th scope="col">{name}</th>' for name in HEADER) + "</tr></thead>\n<tbody>"
-    summary = summarize(graph, is_frozen)
-    yield from map(_row, summary.rows)
-    yield "</tbody>\n</table>\n</div>"
-    total = summary.trainable + summary.frozen
-    yield f"<p>{total:,} parameters: {summary.trainable:,} trainable, {summary.frozen:,} frozen</p>"
-    yield "</main>\n</body>\n</html>"
+    yield f"<title>{title}</title>\n<style>\n{_css()}</style>\n</head>\n<body>"
+    yield f"<noscript><h1>{title}</h1>\n<p>With JavaScript, modules open and close here.</p>\n{static}</noscript>"
+    yield _shell(title)
+    yield f'<script type="application/json" id="data">{_harmless_json(data)}</script>'
+    yield f"<script>{script}</script>\n</body>\n</html>"
 
 
-def _row(row: Row) -> str:
-    count = f"= {row.shares}" if row.shares else f"{row.parameters:,}" + (" frozen" if row.frozen else "")
-    cells = (row.layer, " ".join(row.outputs), count, ", ".join(row.connected_to))
-    return f'<tr><th scope="row">{xml(row.path)}</th>' + "".join(f"<td>{xml(cell)}</td>" for cell in cells) + "</tr>"
+def _package_text(name: str) -> str:
+    return files("graphnn.render").joinpath(name).read_text(encoding="utf-8")
+
+
+def _digest(script: str) -> str:
+    """By which the browser knows the page's own script; it runs no other."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+
+
+def _harmless_json(data: dict[str, Any]) -> str:
+    """JSON in ASCII without a character that means something to HTML: no name can end the element that it stands in."""
+    text = json.dumps(data, separators=(",", ":"))
+    for character in "<>&":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text
+
+
+def _shell(title: str) -> str:
+    keys = "".join(f"<dt>{key}</dt><dd>{meaning}</dd>" for key, meaning in KEYS)
+    return f"""<div id="app" hidden>
+<header id="bar">
+<h1>{title}</h1>
+<div class="finder"><input id="search" type="search" placeholder="Search (/)" role="combobox" autocomplete="off"
+ aria-label="Search nodes by path or kind" aria-controls="results" aria-expanded="false">
+<ul id="results" role="listbox" aria-label="Matching nodes" hidden></ul></div>
+<fieldset id="levels"><legend>Modules</legend><label>depth <input id="depth" type="range" min="0" step="1"></label>
+<output id="depth-shown"></output><button id="open" type="button">open all</button>
+<button id="close" type="button">close all</button></fieldset>
+<label>View <select id="view"><option>forward</option><option>backward</option></select></label>
+<fieldset><legend>Trace</legend><label><input id="before" type="checkbox"> inputs</label>
+<label><input id="after" type="checkbox"> outputs</label></fieldset>
+<fieldset><legend>Zoom</legend><button id="smaller" type="button" aria-label="zoom out">&minus;</button>
+<button id="larger" type="button" aria-label="zoom in">+</button><button id="fit" type="button">fit</button></fieldset>
+<button id="theme" type="button">dark / light</button>
+</header>
+<svg id="drawing" xmlns="http://www.w3.org/2000/svg" role="group" aria-label="Drawing of {title}"><g id="world">
+</g></svg>
+<aside id="panel" aria-label="Selected node">
+<div id="card"></div>
+<h3>Legend</h3><ul id="legend"></ul>
+<details open><summary>Keys</summary><dl>{keys}</dl></details>
+</aside>
+<div id="news"><p id="status" role="status"></p><p id="traced"></p></div>
+</div>"""
 
 
 def _css() -> str:
-    rules = [
-        f":root{{color-scheme:light dark}}body{{{FONT};margin:0;background:{{paper}};color:{{ink}}}}",
-        "main{max-width:100%;padding:1rem;box-sizing:border-box}figure{margin:0;overflow:auto}",
-        "div{overflow-x:auto}table{border-collapse:collapse;font-size:13px}",
-        "td,th{padding:3px 10px;text-align:left;font-weight:400;border-bottom:1px solid {frame};white-space:nowrap}",
-        "thead th{font-weight:700}td:nth-child(4){text-align:right;font-variant-numeric:tabular-nums}",
+    colours = BASE | EXPLORER_COLOURS
+    for name, (fill, border) in CATEGORIES.items():
+        colours |= {f"{name}-fill": fill, f"{name}-edge": border}
+    light = ";".join(f"--{name}:{colour.light}" for name, colour in colours.items())
+    dark = ";".join(f"--{name}:{colour.dark}" for name, colour in colours.items())
+    themes = [
+        f":root{{color-scheme:light;{light}}}",
+        f"@media screen and (prefers-color-scheme:dark){{:root:not([data-theme=light]){{color-scheme:dark;{dark}}}}}",
+        f"@media screen{{:root[data-theme=dark]{{color-scheme:dark;{dark}}}}}",
+        f"body,button,#drawing text{{{FONT}}}",
     ]
-    return (
-        _painted(rules, "light")
-        + "@media (prefers-color-scheme:dark){"
-        + _painted(rules[:1] + rules[3:4], "dark")
-        + "}"
-    )
-
-
-def _painted(rules: list[str], theme: str) -> str:
-    text = "".join(rules)
-    for name in ("paper", "ink", "frame"):
-        text = text.replace(f"{{{name}}}", getattr(BASE[name], theme))
-    return text
+    boxes = [f"[data-category={name}]{{fill:var(--{name}-fill);stroke:var(--{name}-edge)}}" for name in CATEGORIES]
+    return "\n".join([*themes, *boxes, _package_text("explorer.css")])

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 from graphnn.render.engine import positions
-from graphnn.render.scene import Box, Edge, Group, Scene, levels
+from graphnn.render.scene import Badge, Box, Edge, Group, Scene, levels
 from graphnn.render.simplify import OMISSION
 from graphnn.render.text import TIMES, shorten, text_width
 
@@ -20,6 +21,10 @@ PADDING_X, PADDING_Y = 14, 8
 LOCK_WIDTH = 16
 GROUP_TITLE_HEIGHT = 20
 COUNT_HEIGHT = 16
+BADGE_HEIGHT = 16
+BADGE_PADDING = 6
+BADGE_GAP = 5
+WIDEST_BADGE = 220
 ROOM_FOR_CORNERS = {"input": 8, "output": 8, "module": 6}  # of rounded ends, and of the second frame of a module
 SPINE_WEIGHT = 4  # pull of an edge to the next row; that of others is 1: chains become straight, and layout faster
 Point = tuple[float, float]
@@ -42,6 +47,16 @@ class PlacedBox:
     box: Box
     place: Rectangle
     lines: tuple[str, ...]
+
+    @property
+    def badges(self) -> Iterator[tuple[Badge, str, Rectangle]]:
+        """Each badge with its text, cut to fit, and its place: a row in the middle, below the lines."""
+        sizes = [_badge(badge) for badge in self.box.badges]
+        x = self.place.x + (self.place.width - _row_width(sizes)) / 2
+        y = self.place.y + PADDING_Y + LINE_HEIGHT * len(self.lines) + 2
+        for badge, (text, width) in zip(self.box.badges, sizes, strict=True):
+            yield badge, text, Rectangle(x, y, width, BADGE_HEIGHT)
+            x += width + BADGE_GAP
 
 
 @dataclass(frozen=True)
@@ -100,7 +115,38 @@ def lay_out(scene: Scene) -> Layout:
         _edge(edge, item, height) or _straight(edge, middles[edge.source], middles[edge.target])
         for edge, item in zip(scene.edges, drawn, strict=True)
     ]
-    return Layout(width, height, tuple(boxes), tuple(groups), tuple(edges))
+    layout = Layout(width, height, tuple(boxes), tuple(groups), tuple(edges))
+    return _mirrored(layout) if scene.direction == "down" and _reads_backward(layout) else layout
+
+
+def _reads_backward(layout: Layout) -> bool:
+    """Whether boxes side by side mostly stand against the order of their definition, from right to left."""
+    rows: dict[float, list[float]] = {}
+    for placed in layout.boxes:
+        x, y = _middle(placed.place)
+        rows.setdefault(round(y), []).append(x)
+    steps = [right > left for row in rows.values() for left, right in pairwise(row)]
+    return 2 * sum(steps) < len(steps)
+
+
+def _mirrored(layout: Layout) -> Layout:
+    """Left and right exchanged."""
+
+    def place(old: Rectangle) -> Rectangle:
+        return replace(old, x=round(layout.width - old.x - old.width, 1))
+
+    def point(old: Point) -> Point:
+        return round(layout.width - old[0], 1), old[1]
+
+    return replace(
+        layout,
+        boxes=tuple(replace(placed, place=place(placed.place)) for placed in layout.boxes),
+        groups=tuple(replace(placed, place=place(placed.place)) for placed in layout.groups),
+        edges=tuple(
+            replace(e, curve=tuple(map(point, e.curve)), tip=point(e.tip), label=e.label and point(e.label))
+            for e in layout.edges
+        ),
+    )
 
 
 def _lines(box: Box) -> tuple[str, ...]:
@@ -114,8 +160,26 @@ def _size(box: Box, lines: tuple[str, ...]) -> tuple[int, int]:
     widths = [text_width(line, TEXT_SIZE) for line in rest]
     title_width = text_width(title, TITLE_SIZE, bold=True) + (LOCK_WIDTH if box.frozen else 0)
     width = max(title_width, *widths, 60) + 2 * (PADDING_X + ROOM_FOR_CORNERS.get(box.role, 0))
-    height = LINE_HEIGHT * len(lines) + 2 * PADDING_Y
+    width = max(width, _row_width([_badge(badge) for badge in box.badges]) + 2 * PADDING_X)
+    height = LINE_HEIGHT * len(lines) + 2 * PADDING_Y + (BADGE_HEIGHT + 3 if box.badges else 0)
     return 2 * round(width / 2 + 0.5), 2 * round(height / 2 + 0.5)
+
+
+def times_width(group: Group) -> float:
+    """Room for the number before the title of a group that repeats."""
+    if group.repeats == 1:
+        return 0
+    return text_width(f"{TIMES}{group.repeats:,}", TEXT_SIZE, bold=True) + 2 * BADGE_PADDING + 6
+
+
+def _badge(badge: Badge) -> tuple[str, float]:
+    """Text and width."""
+    text = shorten(badge.text, TEXT_SIZE, WIDEST_BADGE, bold=True)
+    return text, math.ceil(text_width(text, TEXT_SIZE, bold=True)) + 2 * BADGE_PADDING
+
+
+def _row_width(sizes: list[tuple[str, float]]) -> float:
+    return sum(width for _, width in sizes) + BADGE_GAP * max(len(sizes) - 1, 0)
 
 
 # -- the question ------------------------------------------------------------------------------------------------------
@@ -124,7 +188,8 @@ def _size(box: Box, lines: tuple[str, ...]) -> tuple[int, int]:
 def _question(scene: Scene, sizes: list[tuple[int, int]], titles: list[str]) -> Iterator[str]:
     """DOT text with numbers for names, so that no name needs quoting and none changes a place."""
     yield "digraph {"
-    yield 'graph [nodesep=0.3 ranksep=0.35] node [shape=box fixedsize=true label=""] edge [arrowsize=0.8]'
+    direction = " rankdir=LR" if scene.direction == "right" else ""
+    yield f'graph [nodesep=0.3 ranksep=0.35{direction}] node [shape=box fixedsize=true label=""] edge [arrowsize=0.8]'
     number = {box.key: index for index, box in enumerate(scene.boxes)}
     members: dict[str, list[int]] = {}
     for index, box in enumerate(scene.boxes):
@@ -137,13 +202,16 @@ def _question(scene: Scene, sizes: list[tuple[int, int]], titles: list[str]) -> 
         is_spine = level[edge.target] == level[edge.source] + 1 and edge.source not in references
         weight = SPINE_WEIGHT if is_spine else 1
         label = f" label={_blank(count_width(edge), COUNT_HEIGHT)}" if shows_count(edge) else ""
-        yield f"n{number[edge.source]} -> n{number[edge.target]} [number={index} weight={weight}{label}]"
+        hidden = "" if edge.connections else " style=invis"
+        yield f"n{number[edge.source]} -> n{number[edge.target]} [number={index} weight={weight}{label}{hidden}]"
+    for row in scene.rows:
+        yield "{rank=same " + " ".join(f"n{number[key]}" for key in row) + "}"
     yield "}"
 
 
 def shows_count(edge: Edge) -> bool:
     """Whether the edge carries a number; beside an omission it would not mean what it says."""
-    return edge.count > 1 and OMISSION not in (edge.source, edge.target)
+    return edge.count > 1 and OMISSION not in (edge.source, edge.target) and not edge.is_cut
 
 
 def count_text(edge: Edge) -> str:
@@ -166,7 +234,8 @@ def _clusters(
             open_paths.pop()
             yield "}"
         open_paths.append(group.path)
-        width = round(text_width(title, TEXT_SIZE, bold=True)) + PADDING_X + (LOCK_WIDTH if group.frozen else 0)
+        width = round(text_width(title, TEXT_SIZE, bold=True) + times_width(group)) + PADDING_X
+        width += LOCK_WIDTH if group.frozen else 0
         yield f"subgraph cluster_{index} {{ margin=10 labeljust=l label={_blank(width, GROUP_TITLE_HEIGHT)}"
         yield from (_node(member, sizes[member]) for member in members.get(group.path, ()))
     yield "}" * len(open_paths)

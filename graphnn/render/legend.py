@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from graphnn.render.layout import TEXT_SIZE, shows_count
+from graphnn.render.layout import BADGE_PADDING, TEXT_SIZE, shows_count
 from graphnn.render.palette import CATEGORIES, category_of
 from graphnn.render.scene import Scene
 from graphnn.render.text import TIMES, text_width
@@ -24,6 +24,8 @@ class Entry:
     category: str = "other"
     symbol: str = ""
     frozen: bool = False
+    badge: str = ""
+    stripe: int | None = None
 
 
 @dataclass(frozen=True)
@@ -49,13 +51,19 @@ def legend_of(scene: Scene, width: float) -> Legend:
     items: list[PlacedEntry] = []
     x, y = 0.0, 0.0
     for entry in entries_of(scene):
-        text_at = round(text_width(entry.symbol, TEXT_SIZE, bold=True)) + 6 if entry.symbol else SWATCH
+        text_at = _text_at(entry)
         needed = text_at + text_width(entry.text, TEXT_SIZE)
         if x > 0 and x + needed > width:
             x, y = 0.0, y + ROW_HEIGHT
         items.append(PlacedEntry(entry, x, y, text_at))
         x = round(x + needed + GAP)
     return Legend(tuple(items), y + ROW_HEIGHT)
+
+
+def _text_at(entry: Entry) -> float:
+    if not entry.symbol:
+        return SWATCH
+    return round(text_width(entry.symbol, TEXT_SIZE, bold=True)) + 6 + (2 * BADGE_PADDING if entry.badge else 0)
 
 
 def entries_of(scene: Scene) -> list[Entry]:
@@ -74,7 +82,33 @@ def entries_of(scene: Scene) -> list[Entry]:
     if any(box.shared for box in scene.boxes) or any("· = " in group.title for group in scene.groups):
         entries.append(Entry("shared", "has the parameters of that node", symbol="= path"))
     if any(map(shows_count, scene.edges)):
-        entries.append(Entry("count", "two connections", symbol=f"{TIMES}2"))
+        entries.append(Entry("count", "two connections", symbol=f"{TIMES}2", badge="count"))
     if "reference" in roles:
         entries.append(Entry("reference", "a connection from afar", "reference"))
+    return [*entries, *_marks(scene)]
+
+
+BADGES = (
+    ("repeat", f"{TIMES}3", "three of these, one after another"),
+    ("order", "1", "place in the order"),
+    ("kept", "kept", "values are kept for backward"),
+    ("reverse", "←", "reads a sequence from its end"),
+)
+
+
+def _marks(scene: Scene) -> list[Entry]:
+    """Entries for stripes, badges, frames that repeat, and cut edges."""
+    entries = []
+    stripe = next((box.stripe for box in scene.boxes if box.stripe is not None), None)
+    if stripe is not None:
+        entries.append(Entry("stripe", "same stripe and letter: same parameters", stripe=stripe))
+    present = {badge.kind for box in scene.boxes for badge in box.badges}
+    present |= {"repeat" for group in scene.groups if group.repeats > 1}
+    entries += [Entry(kind, text, symbol=symbol, badge=kind) for kind, symbol, text in BADGES if kind in present]
+    if any(edge.is_cut for edge in scene.edges):
+        entries.append(Entry("cut", "a gradient stops", "cut"))
+    if any(box.role == "failure" for box in scene.boxes):
+        entries.append(Entry("failure", "could not be connected", "failure", "failure"))
+    if any(box.flag for box in scene.boxes):
+        entries.append(Entry("flag", "needs attention", symbol="!", badge="flag"))
     return entries

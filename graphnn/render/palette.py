@@ -41,8 +41,39 @@ CATEGORIES = {
     "embedding": (Colour("#f8f0c8", "#3a3410"), Colour("#857000", "#d8c04a")),
     "dropout": (Colour("#e6e8eb", "#2d3238"), Colour("#636b76", "#a2abb6")),
     "module": (Colour("#e3e6fb", "#232650"), Colour("#4a51b5", "#9aa2f5")),
+    # Families of ops, for drawings of programs.
+    "parameter": (Colour("#f8f0c8", "#3a3410"), Colour("#857000", "#d8c04a")),
+    "product": (Colour("#dbe9fb", "#17304d"), Colour("#2563a8", "#6aaaf0")),
+    "elementwise": (Colour("#fde7d3", "#43290f"), Colour("#b35309", "#f0a35e")),
+    "reduction": (Colour("#d2f1ee", "#0f3a3b"), Colour("#13757a", "#55c4c4")),
+    "movement": (Colour("#ece6da", "#35302a"), Colour("#75684f", "#bfae90")),
+    "constant": (Colour("#e6e8eb", "#2d3238"), Colour("#636b76", "#a2abb6")),
+    "loop": (Colour("#fbdfe6", "#47182a"), Colour("#b3304f", "#f2879f")),
+    "stop": (Colour("#f1f2f4", "#262a30"), Colour("#5d6672", "#a0a9b4")),
+    "failure": (Colour("#fde3e1", "#4a1512"), Colour("#c0241b", "#ff8a80")),
     "other": (Colour("#f1f2f4", "#262a30"), Colour("#5d6672", "#a0a9b4")),
 }
+# Of an overlay's scale, from the least to the most number; text on them is drawn in "ink".
+HEAT = (
+    Colour("#fff9ec", "#221d18"),
+    Colour("#feeccb", "#31241a"),
+    Colour("#fdddaa", "#402b1a"),
+    Colour("#fccd8c", "#50311a"),
+    Colour("#fabb71", "#613719"),
+    Colour("#f7a75b", "#733d17"),
+    Colour("#f29249", "#864314"),
+    Colour("#ec7c3a", "#9a4810"),
+)
+# Stripes on the boxes that use the same parameters; a letter says the same, so a colour may come back.
+STRIPES = (
+    Colour("#b3304f", "#f2879f"),
+    Colour("#00785a", "#3ec9a0"),
+    Colour("#6a3fb0", "#b795f2"),
+    Colour("#8a5a00", "#e0b050"),
+    Colour("#0063a3", "#56b4e9"),
+    Colour("#474f5b", "#bcc5d0"),
+)
+WARNING = Colour("#b3150c", "#ff9d94")
 # Curves of a chart, told apart by colour, dashes and marks; from Okabe and Ito's palette for colour-blind readers,
 # darkened for light paper.
 SERIES = (
@@ -76,10 +107,12 @@ class Rule:
     extra: str = ""
 
 
-def style_sheet(rules: Iterable[Rule]) -> str:
-    """CSS with the light colours for every reader of SVG, and variables and a dark theme for those that know them."""
+def style_sheet(rules: Iterable[Rule], theme: str = "auto") -> str:
+    """CSS in one theme; "auto" has the light one, and for readers that know CSS variables also the dark one."""
     rules = list(rules)
-    plain = [f"{rule.selector}{{{';'.join(_plain_parts(rule))}}}" for rule in rules]
+    plain = [f"{rule.selector}{{{';'.join(_plain_parts(rule, theme))}}}" for rule in rules]
+    if theme != "auto":
+        return "".join(plain)
     themed = [
         f"{rule.selector}{{{';'.join(f'{key}:var(--gnn-{name})' for key, (name, _) in rule.paints.items())}}}"
         for rule in rules
@@ -89,9 +122,9 @@ def style_sheet(rules: Iterable[Rule]) -> str:
     return "".join([*plain, f"@supports(fill:var(--a)){{{''.join(themed)}}}", variables(colours)])
 
 
-def _plain_parts(rule: Rule) -> list[str]:
+def _plain_parts(rule: Rule, theme: str) -> list[str]:
     return [
-        *(f"{key}:{colour.light}" for key, (_, colour) in rule.paints.items()),
+        *(f"{key}:{colour.dark if theme == 'dark' else colour.light}" for key, (_, colour) in rule.paints.items()),
         *([rule.extra] if rule.extra else []),
     ]
 
@@ -101,8 +134,8 @@ def base(selector: str, extra: str = "", **paints: str) -> Rule:
     return Rule(selector, {key: (name, BASE[name]) for key, name in paints.items()}, extra)
 
 
-def figure_css(categories: Iterable[str]) -> str:
-    """Style sheet of a drawn graph that has boxes of these families."""
+def figure_css(categories: Iterable[str], theme: str = "auto", marks: Iterable[Rule] = ()) -> str:
+    """Style sheet of a drawn graph that has boxes of these families and these further marks."""
     rules = [
         base(".gnn text", FONT + ";font-size:11px", fill="ink"),
         base(".gnn .gnn-t", "font-size:13px;font-weight:700"),
@@ -126,7 +159,24 @@ def figure_css(categories: Iterable[str]) -> str:
         rules.append(Rule(f".gnn-{name}", paints, "stroke-width:1.3"))
     rules.append(base(".gnn .gnn-frozen", "stroke-dasharray:6 3;stroke-width:1.8"))
     rules.append(base(".gnn .gnn-dots", "stroke-dasharray:1 3"))
-    return style_sheet(rules)
+    return style_sheet([*rules, *marks], theme)
+
+
+def mark_rules(heats: Iterable[int], stripes: Iterable[int], badges: Iterable[str]) -> list[Rule]:
+    """Rules for the steps of a scale, the stripes and the kinds of badges that a picture has."""
+    heats, stripes, badges = list(heats), list(stripes), list(badges)
+    rules = [Rule(f".gnn .gnn-heat-{step}", {"fill": (f"heat-{step}", HEAT[step])}) for step in heats]
+    rules += [base(".gnn .gnn-hot", fill="ink")] if heats else []
+    for index in dict.fromkeys(number % len(STRIPES) for number in stripes):
+        rules.append(Rule(f".gnn-stripe-{index}", {"fill": (f"stripe-{index}", STRIPES[index])}))
+    if badges:
+        rules.append(base(".gnn-badge", "stroke-width:1", fill="paper", stroke="line"))
+    if "repeat" in badges or "order" in badges:
+        rules += [base(".gnn .gnn-strong", fill="ink", stroke="ink"), base(".gnn .gnn-inverse", fill="paper")]
+    if "flag" in badges:
+        rules.append(Rule(".gnn .gnn-warning", {"stroke": ("warning", WARNING)}, "stroke-width:2.5"))
+        rules.append(Rule(".gnn .gnn-warning-text", {"fill": ("warning", WARNING)}))
+    return rules
 
 
 def contrast(first: str, second: str) -> float:

@@ -8,12 +8,26 @@ OUTPUT = "@output/"  # before the name of a graph output; "@" cannot be in the n
 
 
 @dataclass(frozen=True)
+class Badge:
+    """A short mark on a box.
+
+    Args:
+        kind: what it says, for the legend: repeat, reverse, order, kept, shared or flag.
+        text: two or three words at most.
+    """
+
+    kind: str
+    text: str
+
+
+@dataclass(frozen=True)
 class Box:
     """One drawn node.
 
     Args:
         key: unique: the path of a node, the name of an input, OUTPUT and the name of an output.
-        role: input, layer, module (a closed one), output, reference or omission.
+        role: input, layer, module (a closed one), output, reference, omission, stop (no gradient goes there), level
+            (the name of a row) or failure.
         title: first line, in bold.
         category: family of the layer, which gives the colour.
         lines: further lines.
@@ -22,6 +36,10 @@ class Box:
         frozen: all its parameters are frozen.
         shared: all its parameters belong to an earlier use of the layer.
         stands_for: keys of the boxes that a reference takes the place of at this end of an edge.
+        badges: short marks in a row below the lines.
+        stripe: number of the group of boxes that use the same parameters, drawn as a stripe of one colour.
+        heat: step of the overlay's scale, which then gives the colour.
+        flag: a warning, drawn in red.
     """
 
     key: str
@@ -34,6 +52,10 @@ class Box:
     frozen: bool = False
     shared: bool = False
     stands_for: tuple[str, ...] = ()
+    badges: tuple[Badge, ...] = ()
+    stripe: int | None = None
+    heat: int | None = None
+    flag: str = ""
 
 
 @dataclass(frozen=True)
@@ -46,6 +68,8 @@ class Group:
         title: name, kind and number of parameters.
         tooltip: lines shown on hovering.
         frozen: all its parameters are frozen.
+        level: number of groups around it.
+        repeats: how many times what is inside follows on itself.
     """
 
     path: str
@@ -53,6 +77,8 @@ class Group:
     title: str
     tooltip: tuple[str, ...]
     frozen: bool = False
+    level: int = 0
+    repeats: int = 1
 
 
 @dataclass(frozen=True)
@@ -63,16 +89,27 @@ class Edge:
         source: key of a box.
         target: key of a box.
         connections: one text for each connection: which output, which input, spec.
+        is_cut: nothing flows here; drawn with a bar in place of the arrow.
     """
 
     source: str
     target: str
     connections: tuple[str, ...]
+    is_cut: bool = False
 
     @property
     def count(self) -> int:
         """Number of connections."""
         return len(self.connections)
+
+
+@dataclass(frozen=True)
+class ScaleBar:
+    """The legend of an overlay's colours: what is measured, and the numbers at both ends."""
+
+    title: str
+    least: str
+    most: str
 
 
 @dataclass(frozen=True)
@@ -87,6 +124,10 @@ class Scene:
         boxes: drawn nodes.
         groups: frames; each has a box somewhere inside.
         edges: merged connections.
+        direction: "down" or "right": where edges point.
+        theme: "auto" (as the reader's system says), "light" or "dark".
+        rows: keys of boxes that stand side by side; no group may then be drawn.
+        scale: of an overlay.
     """
 
     name: str
@@ -96,6 +137,10 @@ class Scene:
     boxes: tuple[Box, ...]
     groups: tuple[Group, ...]
     edges: tuple[Edge, ...]
+    direction: str = "down"
+    theme: str = "auto"
+    rows: tuple[tuple[str, ...], ...] = ()
+    scale: ScaleBar | None = None
 
 
 def levels(scene: Scene) -> dict[str, int]:

@@ -7,7 +7,7 @@ target.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from graphnn.render.scene import Box, Edge, Group, Scene, levels
@@ -33,31 +33,40 @@ def _omit(scene: Scene) -> Scene:
         return scene
     first, last = scene.boxes[: KEPT_BOXES // 2], scene.boxes[count - KEPT_BOXES // 2 :]
     text = f"… {plural(count - KEPT_BOXES, 'node')} not drawn …"
-    omission = Box(OMISSION, "omission", text, "other", (), (text,), _common_group(scene.boxes, len(first), len(last)))
+    group = _common_group(scene.boxes[len(first) : count - len(last)], scene.groups)
+    omission = Box(OMISSION, "omission", text, "other", (), (text,), group)
     boxes = (*first, omission, *last)
     kept = {box.key for box in boxes}
-    edges: dict[tuple[str, str], list[str]] = {}
+    edges: dict[tuple[str, str, bool], list[str]] = {}
     for edge in scene.edges:
         source, target = (key if key in kept else OMISSION for key in (edge.source, edge.target))
         if (source, target) != (OMISSION, OMISSION):
-            edges.setdefault((source, target), []).extend(edge.connections)
+            edges.setdefault((source, target, edge.is_cut), []).extend(edge.connections)
     return replace(
-        scene, boxes=boxes, edges=tuple(Edge(*ends, tuple(texts)) for ends, texts in edges.items()),
-        notices=(*scene.notices, text.strip("… ")), groups=_groups_with(boxes, scene.groups),
+        scene, boxes=boxes, edges=tuple(Edge(a, b, tuple(texts), cut) for (a, b, cut), texts in edges.items()),
+        notices=(*scene.notices, text.strip("… ")), groups=groups_with(boxes, scene.groups), rows=(),
     )  # fmt: skip
 
 
-def _common_group(boxes: Sequence[Box], first: int, last: int) -> str:
-    """The innermost group that holds all boxes but the first and the last ones."""
-    common = boxes[first].group.split("/")
-    for box in boxes[first + 1 : len(boxes) - last]:
-        parts = box.group.split("/")
-        while common != parts[: len(common)]:
-            common.pop()
-    return "/".join(common)
+def _common_group(boxes: Sequence[Box], groups: Sequence[Group]) -> str:
+    """The innermost group that holds all these boxes."""
+    parents = {group.path: group.parent for group in groups}
+    common = _around(boxes[0].group, parents)
+    for path in dict.fromkeys(box.group for box in boxes):
+        holding = set(_around(path, parents))  # only asked, never iterated over
+        common = [outer for outer in common if outer in holding]
+    return common[0]
 
 
-def _groups_with(boxes: Sequence[Box], groups: Sequence[Group]) -> tuple[Group, ...]:
+def _around(path: str, parents: Mapping[str, str]) -> list[str]:
+    """The group, those around it from inner to outer, and "" for none."""
+    result = [path]
+    while result[-1]:
+        result.append(parents[result[-1]])
+    return result
+
+
+def groups_with(boxes: Sequence[Box], groups: Sequence[Group]) -> tuple[Group, ...]:
     """The groups that still hold a box."""
     parents = {group.path: group.parent for group in groups}
     used: set[str] = set()  # only asked, never iterated over

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from html import escape
 from urllib.parse import quote
-from xml.sax.saxutils import escape
 
 # Advance widths in hundredths of the font size for the characters 32 to 126. They are those of DejaVu Sans, the widest
 # sans-serif font that browsers commonly fall back to, so that text in Arial, Helvetica or Segoe UI is narrower.
@@ -37,7 +37,7 @@ def clean(text: str) -> str:
 
 def xml(text: str) -> str:
     """`text` ready to stand in an XML element or in an attribute between double quotes."""
-    return escape(_NOT_IN_XML.sub("\ufffd", text), {'"': "&quot;"})
+    return escape(_NOT_IN_XML.sub("\ufffd", text), quote=False).replace('"', "&quot;")
 
 
 def identifier(path: str) -> str:
@@ -78,6 +78,18 @@ def shorten(text: str, size: float, limit: float, bold: bool = False) -> str:
     return f"{head}…{tail}"
 
 
+def wrap(text: str, size: float, limit: float, bold: bool = False) -> list[str]:
+    """`text` in lines of at most `limit` pixels, broken at spaces; a longer word loses its middle."""
+    lines = [""]
+    for word in clean(text).split(" "):
+        longer = f"{lines[-1]} {word}".strip()
+        if lines[-1] and text_width(longer, size, bold) > limit:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    return [shorten(line, size, limit, bold) for line in lines]
+
+
 def _prefix(text: str, size: float, room: float, bold: bool) -> str:
     for index, character in enumerate(text):
         room -= text_width(character, size, bold)
@@ -89,3 +101,12 @@ def _prefix(text: str, size: float, room: float, bold: bool) -> str:
 def plural(count: int, noun: str) -> str:
     """`1 node`, `2,000 nodes`."""
     return f"{count:,} {noun}" + ("" if count == 1 else "s")
+
+
+def letters(index: int) -> str:
+    """0, 1... as A, B... Z, AA, AB..."""
+    text = ""
+    while index >= 0:
+        text = chr(ord("A") + index % 26) + text
+        index = index // 26 - 1
+    return text

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 from graphnn.errors import OptionError
 from graphnn.graph.graph import Graph
 from graphnn.graph.summary import walk
+from graphnn.render.backward import backward_scene
 from graphnn.render.describe import Parameters, parameters_by_path, shape_text
 from graphnn.render.forward import ForwardWalk, opens
+from graphnn.render.options import Options, make_options, never, open_modules
+from graphnn.render.overlay import lay_over
 from graphnn.render.scene import Scene
+from graphnn.render.schedule_view import number_boxes, schedule_scene
+from graphnn.render.sharing import mark_shared
 from graphnn.render.simplify import condense
 from graphnn.render.text import plural
 
@@ -18,7 +25,11 @@ MOST_LEVELS = 50  # of frames within frames; deeper modules stay closed
 
 
 def build_scene(
-    graph: Graph, view: str = "forward", depth: int | None = None, is_frozen: Callable[[str], bool] = lambda path: False
+    graph: Graph,
+    view: str = "forward",
+    depth: int | None = None,
+    is_frozen: Callable[[str], bool] = never,
+    **options: Any,
 ) -> Scene:
     """The scene of a view.
 
@@ -27,37 +38,68 @@ def build_scene(
         view: one of VIEWS.
         depth: how many levels of modules are open: 0 for none; None for all, or fewer in a large graph.
         is_frozen: whether the node at a path is frozen.
+        options: more of `Options`.
 
     Raises:
-        OptionError: an unknown view, or a depth that is no natural number.
+        OptionError: an unknown view or option, or a value that is not allowed.
     """
     if view not in VIEWS:
-        raise OptionError("there is no such view", where="view", expected=", ".join(VIEWS), got=repr(view))
-    if depth is not None and (isinstance(depth, bool) or not isinstance(depth, int) or depth < 0):
-        raise OptionError("not a depth", where="depth", expected="None, 0, 1, 2...", got=repr(depth))
-    return VIEWS[view](graph, depth, is_frozen)
+        raise OptionError(
+            "there is no such view", where="view", expected=", ".join(VIEWS), got=repr(view),
+            fix="memory, profile and values are measured in a run first: docs/pictures.md says how",
+        )  # fmt: skip
+    chosen = make_options({"depth": depth, "is_frozen": is_frozen, **options})
+    if view != "forward" or chosen.overlay is not None:
+        chosen = replace(chosen, fold=False)  # there every node has something of its own to show
+    scene = VIEWS[view](graph, forward_walk(graph, chosen), start_scene(graph, chosen), chosen)
+    if chosen.shows("order") and view == "forward":
+        scene = number_boxes(graph, scene)
+    if chosen.overlay is not None:
+        scene = lay_over(scene, chosen.overlay)
+    return condense(mark_shared(graph, scene))
 
 
-def forward_scene(graph: Graph, depth: int | None, is_frozen: Callable[[str], bool]) -> Scene:
-    """Every layer in forward direction, modules open down to `depth`."""
-    deepest, automatic = _depths(graph)
-    shown = min(automatic if depth is None else depth, deepest, MOST_LEVELS)
-    parameters = parameters_by_path(graph, is_frozen)
-    drawn = ForwardWalk(graph, shown, parameters)
-    subtitle = _subtitle(graph, parameters[""])
-    scene = Scene(
+def forward_walk(graph: Graph, options: Options) -> ForwardWalk:
+    """All boxes and connections in forward direction."""
+    shown, _ = shown_depth(graph, options)
+    is_open = open_modules(graph, shown, options)
+    return ForwardWalk(graph, is_open, parameters_by_path(graph, options.is_frozen), options)
+
+
+def start_scene(graph: Graph, options: Options) -> Scene:
+    """A scene without boxes: names, totals, what is closed."""
+    shown, deepest = shown_depth(graph, options)
+    subtitle = _subtitle(graph, parameters_by_path(graph, options.is_frozen)[""])
+    notice = f"showing depth {shown} of {deepest}: deeper modules are closed"
+    return Scene(
         name=graph.default_name,
         subtitle=subtitle,
         description=_description(graph, subtitle),
-        notices=(f"showing depth {shown} of {deepest}: deeper modules are closed",) if shown < deepest else (),
-        boxes=tuple(drawn.boxes),
-        groups=tuple(drawn.groups),
-        edges=drawn.edges,
+        notices=(notice,) if shown < deepest else (),
+        boxes=(),
+        groups=(),
+        edges=(),
+        direction=options.direction,
+        theme=options.theme,
     )
-    return condense(scene)
 
 
-VIEWS: dict[str, Callable[[Graph, int | None, Callable[[str], bool]], Scene]] = {"forward": forward_scene}
+def forward_scene(graph: Graph, walk: ForwardWalk, scene: Scene, options: Options) -> Scene:
+    """Every layer in forward direction."""
+    return replace(scene, boxes=tuple(walk.boxes), groups=tuple(walk.groups), edges=walk.edges)
+
+
+VIEWS: dict[str, Callable[[Graph, ForwardWalk, Scene, Options], Scene]] = {
+    "forward": forward_scene,
+    "backward": backward_scene,
+    "schedule": schedule_scene,
+}
+
+
+def shown_depth(graph: Graph, options: Options) -> tuple[int, int]:
+    """(how many levels of modules are open, the depth at which all are)."""
+    deepest, automatic = _depths(graph)
+    return min(automatic if options.depth is None else options.depth, deepest, MOST_LEVELS), deepest
 
 
 def _depths(graph: Graph) -> tuple[int, int]:

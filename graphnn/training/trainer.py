@@ -8,8 +8,18 @@ from typing import Any
 import numpy as np
 
 from graphnn.arrays import check_array
+from graphnn.backends.compilations import Compilations
 from graphnn.backends.reference import array_module_of
-from graphnn.compile import LEARNING_RATE, STEP, CompiledStep, Objective, Signature, compile_step
+from graphnn.compile import (
+    LEARNING_RATE,
+    STEP,
+    Compiled,
+    CompiledStep,
+    Objective,
+    Signature,
+    compile_step,
+    optimizer_dtype,
+)
 from graphnn.errors import GraphError, OptionError
 from graphnn.ir.tensor_spec import TensorSpec
 from graphnn.losses import Loss
@@ -56,6 +66,8 @@ class Trainer:
         optimizer: Optimizer | str = "adam",
         metrics: Sequence[Metric | str] | Mapping[str, Sequence[Metric | str]] = (),
     ):
+        if not isinstance(model, Model):
+            raise GraphError("a trainer trains a Model", expected="gnn.Model(graph)", got=type(model).__name__)
         self.model = model
         self.optimizer = optimizer_of(optimizer)
         self.losses = {name: loss_of(value) for name, value in self._by_output(loss, "loss").items()}
@@ -66,7 +78,7 @@ class Trainer:
         self.memory: dict[str, Any] = {}
         self.stop_requested = False
         self._schedule = schedule(self.optimizer.learning_rate)
-        self._compiled: dict[object, CompiledStep] = {}
+        self._compiled: Compilations[CompiledStep] = Compilations()
 
     def _by_output(self, value: Any, what: str) -> dict[str, Any]:
         names: tuple[str, ...] = self.model.graph.output_names or ("",)
@@ -108,6 +120,19 @@ class Trainer:
         return self._schedule(step)
 
     def _call(self, x: Any, y: Targets, training: bool, rate: float = 0.0) -> dict[str, float]:
+        compiled, arrays = self.prepare(x, y, training, rate)
+        results = compiled(arrays)
+        return {key.removeprefix("metric:"): float(value) for key, value in results.items()}
+
+    def prepare(self, x: Any, y: Targets, training: bool = True, rate: float = 0.0) -> tuple[Compiled, dict[str, Any]]:
+        """The compiled step for a batch, and the arrays that it is called with, by name; nothing is run.
+
+        Args:
+            x: as for `train_step`.
+            y: as for `train_step`.
+            training: False for the step of `evaluate`.
+            rate: the learning rate of the step.
+        """
         model = self.model
         arrays, signature = model.bind((), self._named(x), training)
         targets = self._bind_targets(y)
@@ -117,10 +142,10 @@ class Trainer:
                 filled = np.full(spec.shape, step.initial[path], spec.dtype)
                 self.memory[path] = model.backend.to_device(filled)
         given = arrays | {f"target:{name}": array for name, array in targets.items()} | self.memory
-        given[LEARNING_RATE] = model.to_device(np.asarray(rate), model.dtype)
-        given[STEP] = model.to_device(np.asarray(self.steps + 1), model.dtype)
-        results = step.compiled(model.call_arrays(given, step.compiled.inputs, model.step))
-        return {key.removeprefix("metric:"): float(value) for key, value in results.items()}
+        dtype = optimizer_dtype(model.dtype)
+        given[LEARNING_RATE] = model.to_device(np.asarray(rate), dtype)
+        given[STEP] = model.to_device(np.asarray(self.steps + 1), dtype)
+        return step.compiled, model.call_arrays(given, step.compiled.inputs, model.step)
 
     def _bind_targets(self, y: Targets) -> dict[str, Any]:
         names = list(self.losses)
@@ -141,20 +166,20 @@ class Trainer:
 
     def _compile(self, signature: Signature, targets: Mapping[str, TensorSpec]) -> CompiledStep:
         key = (signature, tuple(targets.items()), self.model.device)
-        if key not in self._compiled:
+
+        def make() -> CompiledStep:
             self._check_targets(signature, targets)
             objective = Objective(self.losses, self.metrics, self.optimizer if signature.training else None)
-            self._compiled[key] = compile_step(
-                self.model.graph, self.model.flat, signature, targets, objective, self.model.backend
-            )  # fmt: skip
-        return self._compiled[key]
+            return compile_step(self.model.graph, self.model.flat, signature, targets, objective, self.model.backend)
+
+        return self._compiled.get(key, make)
 
     def _check_targets(self, signature: Signature, targets: Mapping[str, TensorSpec]) -> None:
         sizes = {spec.shape[0] for _, spec in signature.inputs if spec.rank} | {
             s.shape[0] for s in targets.values() if s.rank
         }
         if len(sizes) > 1:
-            specs = [f"{name}: {spec}" for name, spec in (*signature.inputs, *targets.items())]
+            specs = [f"{name or 'y'}: {spec}" for name, spec in (*signature.inputs, *targets.items())]
             raise GraphError("inputs and targets differ in batch size", where="y", got=", ".join(specs))
 
     # -- loops --------------------------------------------------------------------------------------------------------
@@ -194,14 +219,11 @@ class Trainer:
             DivergenceError: the loss is NaN or infinite; says at which step.
             GraphnnError: the data do not fit; nothing was trained.
         """
-        if epochs < 0 or on_interrupt not in ("stop", "raise"):
-            raise OptionError(
-                "fit got a bad option",
-                expected="epochs >= 0, on_interrupt 'stop' or 'raise'",
-                got=(epochs, on_interrupt),
-            )
+        _check_fit(epochs, steps, callbacks, on_interrupt)
         batches = self._batches(data, batch_size, seed, shuffle)
         checked = None if validation is None else self._batches(validation, max(batch_size, 256), 0, False)
+        if checked is not None and checked.examples:  # what does not fit shall not be found after an epoch's work
+            self.prepare(*next(iter(checked)), training=False)
         self.stop_requested = False
         with Interrupt(on_interrupt == "stop") as interrupt:
             loop = Loop(self, batches, checked, steps, epochs, progress, tuple(callbacks), interrupt)
@@ -242,6 +264,16 @@ class Trainer:
         if len(given) > len(names):
             raise GraphError("too many inputs", where="x", expected=names, got=f"{len(given)} arrays")
         return dict(zip(names, given, strict=False))
+
+
+def _check_fit(epochs: int, steps: int | None, callbacks: Sequence[Callback], on_interrupt: str) -> None:
+    for name, count in (("epochs", epochs), ("steps", 0 if steps is None else steps)):
+        if isinstance(count, bool) or not isinstance(count, int | np.integer) or count < 0:
+            raise OptionError(f"`{name}` does not fit", where="fit", expected="an integer >= 0", got=repr(count))
+    if on_interrupt not in ("stop", "raise"):
+        raise OptionError("unknown `on_interrupt`", where="fit", expected="'stop' or 'raise'", got=repr(on_interrupt))
+    if not isinstance(callbacks, list | tuple) or not all(isinstance(c, Callback) for c in callbacks):
+        raise OptionError("`callbacks` does not fit", where="fit", expected="a list of Callbacks", got=repr(callbacks))
 
 
 def _spec(array: Any) -> TensorSpec:

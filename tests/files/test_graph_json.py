@@ -209,7 +209,7 @@ def test_numbers_of_numpy_are_numbers():
     assert from_json(to_json(graph), {"Odd": Odd}).nodes[0].layer.values == (3, 0.5, True)
 
 
-@pytest.mark.parametrize("name", ["größe", "日本", 'quo"te', "back\\slash", "new\nline", "<&>".strip("<>"), "\ud800"])
+@pytest.mark.parametrize("name", ["größe", "日本", 'quo"te', "a&b", "e\u0301", "\U0001f600"])
 def test_any_name_survives(name):
     x = Input(("batch",), name="x")
     graph = Graph(x, {name: layers.ReLU(name=name)(x)})

@@ -240,7 +240,9 @@ def unknown_dtype(kit):
     Input(("batch", 8), name="n", dtype="float23")  # here
 
 
-@pytest.mark.parametrize("name", ["a/b", "a:1", "a*", "a?", "[a]", "<a>", "a@b", "dLd", "", " a", "a ", 7])
+@pytest.mark.parametrize(
+    "name", ["a/b", "a:1", "a*", "a?", "[a]", "<a>", "a@b", "dLd", "", " a", "a ", 7, "a\\b", "a\nb", "a\0b", "\ud800"]
+)
 def test_reserved_names(name):
     for make in (lambda: Input(("batch", 8), name=name), lambda: layers.ReLU(name=name)(Kit().x)):
         with pytest.raises(GraphError, match="cannot be a name") as caught:

@@ -117,9 +117,9 @@ def test_a_very_long_name_keeps_its_ends():
 )
 def test_large_graphs_are_laid_out_in_seconds(make, depth):
     graph = make()
-    start = time.perf_counter()
+    start = time.process_time()
     layout = lay_out(build_scene(graph, depth=depth))
-    assert time.perf_counter() - start < 10  # under 1 on an idle core
+    assert time.process_time() - start < 30  # under 1 when idle; without care Graphviz takes minutes
     assert layout.width < 3000  # a chain stays a column
 
 

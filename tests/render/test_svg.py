@@ -13,6 +13,7 @@ from graphnn.errors import OptionError
 from graphnn.graph.graph import Graph
 from graphnn.graph.layer import Input
 from graphnn.render.layout import TEXT_SIZE
+from graphnn.render.overlay import Overlay
 from graphnn.render.palette import BASE, CATEGORIES, SERIES, contrast
 from graphnn.render.svg import to_svg
 from graphnn.render.text import identifier, text_width
@@ -58,7 +59,7 @@ def test_the_picture_holds_the_scene(make, depth):
 def test_each_node_says_kind_path_shape_and_parameters(nested):
     by_key = {node.get("data-key"): texts(node) for node in marked(nested, "gnn-node")}
     assert by_key["stack/blocks_1/linear"] == ["Linear", "stack/blocks_1/linear", "(batch, 4)", "20 parameters"]
-    assert by_key["stack/blocks_0_2/linear"][-1] == "= stack/blocks_0/linear"
+    assert by_key["stack/blocks_0_2/linear"][-2:] == ["= stack/blocks_0/linear", "weights A"]
     assert by_key["last/linear"][-1] == "20 parameters · frozen"
     assert by_key["x"] == ["Input", "x", "(batch, 4)"]
     assert by_key["@output/gate"] == ["Output", "gate", "(batch, 4)"]
@@ -102,7 +103,7 @@ def test_the_legend_has_what_is_drawn_and_nothing_else(nested):
     entries = [entry.get("data-entry") for entry in legend if entry.get("data-entry")]
     families = {node.get("data-category") for node in marked(nested, "gnn-node")}
     assert [entry for entry in entries if entry in CATEGORIES] == [name for name in CATEGORIES if name in families]
-    assert entries[-3:] == ["frozen", "shared", "count"]
+    assert entries[-4:] == ["frozen", "shared", "count", "stripe"]
     plain = parse(to_svg(drawn_graphs.chain(2)))
     (legend,) = marked(plain, "gnn-legend")
     assert [entry.get("data-entry") for entry in legend] == ["input", "output", "activation"]
@@ -127,9 +128,22 @@ def test_what_is_left_out_is_said_in_the_figure_and_to_screen_readers():
     assert notice in root[1].text
 
 
-@pytest.mark.parametrize("make", [drawn_graphs.nested, drawn_graphs.hostile, lambda: drawn_graphs.chain(1)])
-def test_all_rectangles_and_texts_lie_in_the_view_box(make):
-    root = parse(to_svg(make(), is_frozen=lambda path: True))
+OVERLAY = Overlay(
+    "a title that is longer than the drawing is wide, so it is cut or goes on in a second line",
+    "ms",
+    {"stack": 1e9, "last/linear": 1.0, "tanh": 3.0},
+    flags={"stack/blocks_0/linear": "not a number"},
+)
+OPTIONS = [
+    {}, {"view": "backward", "kept": {"last/linear": ("output",)}}, {"view": "schedule"}, {"direction": "right"},
+    {"overlay": OVERLAY}, {"overlay": OVERLAY, "depth": 0}, {"show": {"inputs", "dtype", "hyperparameters", "order"}},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=lambda options: " ".join(options))
+@pytest.mark.parametrize("make", [drawn_graphs.nested, drawn_graphs.hostile, lambda: drawn_graphs.chain(5)])
+def test_all_rectangles_and_texts_lie_in_the_view_box(make, options):
+    root = parse(to_svg(make(), is_frozen=lambda path: True, **options))
     _, _, width, height = map(float, root.get("viewBox").split())
 
     def check(element: ElementTree.Element, dx: float, dy: float) -> None:
@@ -209,6 +223,8 @@ nets = drawn_graphs
 for graph in (nets.nested(), nets.hostile(), nets.chain(90, mask=True), nets.random_graph(5)):
     frozen = lambda path: "blocks_1" in path
     out += [to_svg(graph, is_frozen=frozen), to_svg(graph, depth=0), to_html(graph), to_graphviz(graph).source]
+    out += [to_svg(graph, view, is_frozen=frozen, fold=False) for view in ("forward", "backward", "schedule")]
+    out += [to_svg(graph, direction="right", theme="dark", show=["order", "dtype"], collapse=lambda path: "1" in path)]
 out.append(line_chart({"a": [(0, 1), (1, 0.5)], "b": [(0, 2), (1, 3)]}, "title", "x", "y"))
 sys.stdout.buffer.write("".join(out).encode())
 """

@@ -230,7 +230,7 @@ def test_as_many_sources_become_labels_as_the_layout_needs():
 
 def test_unknown_views_and_depths_are_refused():
     graph = drawn_graphs.chain(1)
-    with pytest.raises(OptionError, match=r"no such view(.|\n)*expected: forward\n(.|\n)*'sideways'"):
+    with pytest.raises(OptionError, match=r"no such view(.|\n)*forward, backward, schedule\n(.|\n)*'sideways'"):
         build_scene(graph, view="sideways")
     for depth in (-1, True, 1.5, "2"):
         with pytest.raises(OptionError, match="not a depth"):

@@ -282,7 +282,13 @@ BAD = {
     "lengths of data": (lambda t: t.fit((X, Y[:-1])), ShapeError, "differ"),
     "no data": (lambda t: t.fit((X[:0], Y[:0])), ShapeError, "no examples"),
     "batch size 0": (lambda t: t.fit((X, Y), batch_size=0), OptionError, "batch_size"),
+    "labels out of range": (lambda t: t.train_step(X, Y + 1), OptionError, "loss: .* out of range"),
     "epochs": (lambda t: t.fit((X, Y), epochs=-1), OptionError, "epochs"),
+    "half an epoch": (lambda t: t.fit((X, Y), epochs=1.5), OptionError, "epochs"),
+    "steps": (lambda t: t.fit((X, Y), steps=-1), OptionError, "steps"),
+    "callbacks": (lambda t: t.fit((X, Y), callbacks=[print]), OptionError, "callbacks"),
+    "validation data": (lambda t: t.fit((X, Y), validation=(X[:, :5], Y)), ShapeError, "float32"),
+    "validation labels": (lambda t: t.fit((X, Y), validation=(X, Y[:, None, None])), GraphnnError, "target"),
     "on_interrupt": (lambda t: t.fit((X, Y), on_interrupt="ignore"), OptionError, "on_interrupt"),
     "no batches": (lambda t: t.fit("data"), OptionError, "data"),
 }
@@ -315,12 +321,77 @@ def test_unknown_names_are_found_at_once(loss, metrics, text):
 
 
 def test_a_whole_step_is_one_planned_program():
-    """Gradients and moments are written in place: the updates copy nothing."""
+    """Weights and moments are written in place; statistics are not, as the loss comes later and may refuse labels."""
     model = gnn.Model(classifier())
     trainer = trainer_of(model)
     trainer.train_step(*data())
     (step,) = trainer._compiled.values()
     plan = step.compiled.executable.plan
     assert {p.name for p in plan.inputs} >= {*model.parameters, *trainer.memory}
-    copied = [old for old, new in plan.updates if plan.buffers[new].shares != old]
-    assert not copied
+    copied = [plan.inputs[old].name for old, new in plan.updates if plan.buffers[new].shares != old]
+    assert sorted(copied) == ["norm/running_mean", "norm/running_var"]
+
+
+class Faulty(gnn.NumericLayer):
+    """Passes all on, and fails on the way back where a gradient is asked for while `broken`."""
+
+    broken = False
+
+    def output_spec(self, x):
+        return x
+
+    def forward(self, xp, x):
+        return x
+
+    def backward(self, xp, inputs, outputs, cotangents):
+        if type(self).broken:
+            raise ZeroDivisionError("no gradient today")
+        return cotangents[0]
+
+
+def test_a_step_that_fails_on_the_way_back_changes_nothing(monkeypatch):
+    """Weights behind the layer have their gradients by then, and could have been updated in place."""
+    x = gnn.Input(("batch", 6), name="x")
+    h = Faulty(name="faulty")(layers.Linear(8, name="first")(x))
+    h = layers.Linear(300, name="large")(h)  # so large that its gradient had better not wait for the others
+    model = gnn.Model(gnn.Graph(x, layers.Linear(3, name="last")(h)))
+    trainer = trainer_of(model)
+    trainer.train_step(X, Y)
+    before, memory = snapshot(model), {path: array.copy() for path, array in trainer.memory.items()}
+    monkeypatch.setattr(Faulty, "broken", True)
+    with pytest.raises(ZeroDivisionError, match="no gradient today") as caught:
+        trainer.train_step(X, Y)
+    assert caught.value.__notes__ == ["while 'faulty' ran (backward)"]
+    assert_same(before, snapshot(model))
+    assert_same(memory, trainer.memory)
+    assert (trainer.steps, model.step) == (1, 1)
+
+
+@pytest.mark.parametrize("rule", [optimizers.Adam(1e-2), optimizers.AdaGrad(1e-2), optimizers.RMSProp(1e-2)])
+def test_half_precision_learns(rule):
+    """float16 knows no 1e-8: the updates are computed in float32."""
+    model, (x, y) = gnn.Model(classifier(), dtype="float16"), data()
+    trainer = gnn.Trainer(model, losses.CrossEntropy(), rule)
+    numbers = [trainer.train_step(x, y) for _ in range(60)]
+    assert numbers[-1] < 0.5 * numbers[0]
+    assert {array.dtype.name for array in model.parameters.values()} == {"float16"}
+    assert {array.dtype.name for array in trainer.memory.values()} == {"float32"}
+
+
+def test_programs_for_many_batch_sizes_do_not_pile_up(monkeypatch):
+    """Each holds an arena; what is needed again later is made again, and gives the same."""
+    monkeypatch.setattr("graphnn.backends.compilations.PROGRAMS_KEPT", 3)
+    model, (x, y) = gnn.Model(classifier()), data(20)
+    trainer, first = trainer_of(model), model.forward(x[:1])
+    run = model.run(x[:2])
+    for size in range(1, 15):
+        model.forward(x[:size])
+        trainer.evaluate((x[:size], y[:size]))
+    assert (len(model._compiled.values()), len(trainer._compiled.values())) == (3, 3)
+    assert run.backward(np.ones((2, 3))).shape == (2, 6)  # an open run keeps its program
+    np.testing.assert_array_equal(model.forward(x[:1]), first)
+
+
+def test_a_trainer_needs_a_model():
+    with pytest.raises(GraphError, match=r"gnn\.Model"):
+        gnn.Trainer(classifier(), losses.CrossEntropy())

@@ -1,0 +1,36 @@
+"""Compilations: what was compiled, kept as long as it is used."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+PROGRAMS_KEPT = 64  # sizes of batches times modes; each holds an arena
+Made = TypeVar("Made")
+
+
+class Compilations(Generic[Made]):
+    """What was compiled, by key; of more than PROGRAMS_KEPT, those used last. Threads may share it."""
+
+    def __init__(self) -> None:
+        self._kept: dict[object, Made] = {}  # the one used last stands last
+        self._lock = threading.Lock()
+
+    def values(self) -> list[Made]:
+        """All that is kept."""
+        return list(self._kept.values())
+
+    def get(self, key: object, make: Callable[[], Made]) -> Made:
+        """What was made for `key`; made now, if there is none."""
+        with self._lock:
+            found = self._kept.pop(key, None)
+            if found is not None:
+                self._kept[key] = found
+                return found
+        made = make()  # not under the lock: it takes its time
+        with self._lock:
+            self._kept[key] = made
+            while len(self._kept) > PROGRAMS_KEPT:
+                del self._kept[next(iter(self._kept))]
+        return made
