@@ -26,6 +26,7 @@ class GraphnnError(Exception):
         self.fix = fix
         self.declared_at: tuple[str, int] | None = None
         self.attempt: tuple[Any, tuple[Any, ...]] | None = None  # layer and inputs that did not fit, to be drawn
+        self.layer_names: dict[int, str] | None = None  # by identity: names in the module where that was
 
     def locate(self, where: str, declared_at: tuple[str, int] | None = None) -> Self:
         """Add the node path and the user's line, unless an inner call already knew them better."""

@@ -5,9 +5,12 @@ from dataclasses import dataclass
 from hypothesis import strategies as st
 
 from graphnn import layers
+from graphnn.graph.flatten import flatten
 from graphnn.graph.graph import Graph
 from graphnn.graph.layer import Input, Layer
 from graphnn.graph.module import Module
+from graphnn.ir.program import Kind
+from graphnn.ir.tensor_spec import TensorSpec
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,3 +85,27 @@ def graphs(draw, max_nodes=12):
     )  # uses each input
     structure = draw(st.sampled_from(["tuple", "dict"]))
     return Graph(inputs, ends if structure == "tuple" else {f"out_{i}": end for i, end in enumerate(ends)}, name="net")
+
+
+def leaves_that_a_gradient_visits(graph) -> list[str]:
+    """By definition: a way of floats leads from a parameter or float input to the leaf, and on to a float output."""
+    flat = flatten(graph)
+    specs = {(node.name, 0): node.spec for node in graph.inputs}
+    specs |= {(leaf.path, index): spec for leaf in flat.leaves for index, spec in enumerate(leaf.specs)}
+    uses = {
+        leaf.path: [(s.name, s.index) for s in leaf.inputs if not isinstance(s, TensorSpec)] for leaf in flat.leaves
+    }
+    starts = {(node.name, 0) for node in graph.inputs if node.spec.is_float}
+    able = {leaf.path for leaf in flat.leaves if any(d.kind is Kind.PARAMETER for d in leaf.declarations)}
+    wanted = {(s.name, s.index) for s in flat.outputs if not isinstance(s, TensorSpec)}
+    reached: set[str] = set()
+    for _ in flat.leaves:  # as often as anything could still change
+        able |= {
+            path for path, sources in uses.items()
+            if any(specs[s].is_float and (s in starts or s[0] in able) for s in sources)
+        }  # fmt: skip
+        reached |= {
+            path for path, index in specs if (path, index) in wanted and specs[path, index].is_float and path in uses
+        }
+        wanted |= {source for path in reached for source in uses[path]}
+    return [leaf.path for leaf in flat.leaves if leaf.path in able & reached]

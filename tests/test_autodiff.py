@@ -9,7 +9,6 @@ from hypothesis import assume, given, settings
 from graphnn import autodiff
 from graphnn.autodiff import append_gradients, differentiate
 from graphnn.errors import GradientError
-from graphnn.graph.flatten import flatten
 from graphnn.graph.lower import lower
 from graphnn.ir.builder import ProgramBuilder
 from graphnn.ir.program import Instruction, Kind, Origin, Phase, Program
@@ -20,7 +19,7 @@ from graphnn.ops.evaluate import evaluate
 from graphnn.ops.op import Tensor
 from graphnn.passes.pipeline import run_passes
 from ops.helpers import check_gradient, gradient_program
-from random_graphs import graphs
+from random_graphs import graphs, leaves_that_a_gradient_visits
 from random_programs import arrays_for, programs
 
 SMOOTH = programs(max_instructions=12, sizes=(0, 1, 2, 3), dtype="float64", smooth=True)
@@ -176,30 +175,6 @@ def test_a_gradient_penalty_trains():
     inner = append_gradients(builder, {y.value: y.fill(1.0, ())}, [x.value])[x.value]
     penalty = ((inner * inner).sum() - 1.0) * ((inner * inner).sum() - 1.0)
     check_gradient(builder.build([penalty.value]), [np.array([0.5, -1.0, 0.2]), np.array([1.0, 0.3, -0.7])])
-
-
-def leaves_that_a_gradient_visits(graph) -> list[str]:
-    """By definition: a way of floats leads from a parameter or float input to the leaf, and on to a float output."""
-    flat = flatten(graph)
-    specs = {(node.name, 0): node.spec for node in graph.inputs}
-    specs |= {(leaf.path, index): spec for leaf in flat.leaves for index, spec in enumerate(leaf.specs)}
-    uses = {
-        leaf.path: [(s.name, s.index) for s in leaf.inputs if not isinstance(s, TensorSpec)] for leaf in flat.leaves
-    }
-    starts = {(node.name, 0) for node in graph.inputs if node.spec.is_float}
-    able = {leaf.path for leaf in flat.leaves if any(d.kind is Kind.PARAMETER for d in leaf.declarations)}
-    wanted = {(s.name, s.index) for s in flat.outputs if not isinstance(s, TensorSpec)}
-    reached: set[str] = set()
-    for _ in flat.leaves:  # as often as anything could still change
-        able |= {
-            path for path, sources in uses.items()
-            if any(specs[s].is_float and (s in starts or s[0] in able) for s in sources)
-        }  # fmt: skip
-        reached |= {
-            path for path, index in specs if (path, index) in wanted and specs[path, index].is_float and path in uses
-        }
-        wanted |= {source for path in reached for source in uses[path]}
-    return [leaf.path for leaf in flat.leaves if leaf.path in able & reached]
 
 
 @settings(max_examples=60)

@@ -60,7 +60,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _wrong_numbers(model: Model, arrays: dict[str, Any], training: bool) -> GradientError | None:
     """The first node whose output is not finite, where the inputs are."""
-    run = Model.run(model, training=training, retain=True, keep=False, **arrays)
+    run = model.run(training=training, retain=True, keep=False, **arrays)
     if not all(np.isfinite(array).all() for array in arrays.values()):
         return None
     for leaf in model.flat.leaves:

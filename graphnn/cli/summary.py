@@ -6,7 +6,10 @@ import argparse
 from typing import Any
 
 from graphnn.cli.output import emit
-from graphnn.cli.target import add_target, load_graph
+from graphnn.cli.target import add_target, load_target
+from graphnn.graph.summary import summarize
+from graphnn.model import Model
+from graphnn.model_summary import frozen_marks
 
 
 def add(commands: Any, common: argparse.ArgumentParser) -> argparse.ArgumentParser:
@@ -18,7 +21,9 @@ def add(commands: Any, common: argparse.ArgumentParser) -> argparse.ArgumentPars
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the table."""
-    summary = load_graph(options.target).summary()
+    """Print the table; that of a model marks what is frozen."""
+    found = load_target(options.target)
+    is_model = isinstance(found, Model)
+    summary = summarize(found.graph, frozen_marks(found), found.dtype) if is_model else summarize(found)
     emit(options, summary.to_dict(), summary)
     return 0

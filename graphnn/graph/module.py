@@ -94,6 +94,7 @@ class Module(Composite):
             error.where = name + error.where.removeprefix(culprit.default_name)
         error.where = f"{self.default_name}/{error.where}" if error.where else self.default_name
         error.culprit = self  # type: ignore[attr-defined]
+        error.layer_names = error.layer_names or dict(attributes)
 
     def _refuse_unregistered(self, graph: Graph, attributes: Mapping[int, str]) -> None:
         for node in graph.nodes:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from graphnn.errors import GraphError
+from graphnn.graph.flatten import Leaf, flatten
+from graphnn.graph.node import Source
 from graphnn.ir.program import Kind
 
 if TYPE_CHECKING:
@@ -47,33 +49,30 @@ def forward_schedule(graph: Graph) -> tuple[Node, ...]:
 def backward_schedule(graph: Graph) -> tuple[Node, ...]:
     """The reverse of the forward order, only the nodes that a gradient visits.
 
-    A gradient visits a node when it comes from a floating-point output and goes on to a parameter or a
-    floating-point input.
+    A gradient visits a leaf node when it comes from a floating-point output and goes on to a parameter or a
+    floating-point input; it visits a graph inside the graph when it visits a leaf in there.
     """
-    order = forward_schedule(graph)
-    carries = {(node.name, 0): node.spec.is_float for node in graph.inputs}
-    for node in order:
-        gives = has_parameters(node) or any(carries.get((s.name, s.index)) for s in node.inputs if s is not None)
-        carries |= {(node.name, index): gives and spec.is_float for index, spec in enumerate(node.specs)}
-    wanted = {(source.name, source.index) for source in graph.outputs}
-    visited = []
-    for node in reversed(order):
-        if any((node.name, index) in wanted and carries[node.name, index] for index in range(len(node.specs))):
-            visited.append(node)
-            wanted.update((s.name, s.index) for s in node.inputs if s is not None)
-    return tuple(visited)
+    visited = {path.partition("/")[0] for path in _visited_leaves(graph)}
+    return tuple(node for node in reversed(forward_schedule(graph)) if node.name in visited)
 
 
-def has_parameters(node: Node) -> bool:
-    """Whether the node, or one inside it, has a trained array."""
-    stack = [node]
-    while stack:
-        inner = stack.pop()
-        if any(declaration.kind is Kind.PARAMETER for declaration in inner.declarations):
-            return True
-        if inner.graph is not None:
-            stack.extend(inner.graph.nodes)
-    return False
+def _visited_leaves(graph: Graph) -> Iterator[str]:
+    flat = flatten(graph)
+    carries = {Source(node.name) for node in graph.inputs if node.spec.is_float}
+    for leaf in flat.leaves:
+        if is_trained(leaf) or not carries.isdisjoint(leaf.inputs):
+            carries.update(Source(leaf.path, index) for index, spec in enumerate(leaf.specs) if spec.is_float)
+    wanted = set(flat.outputs)
+    for leaf in reversed(flat.leaves):
+        results = (Source(leaf.path, index) for index in range(len(leaf.specs)))
+        if any(source in wanted and source in carries for source in results):
+            wanted.update(leaf.inputs)
+            yield leaf.path
+
+
+def is_trained(leaf: Leaf) -> bool:
+    """Whether the leaf has a trained array."""
+    return any(declaration.kind is Kind.PARAMETER for declaration in leaf.declarations)
 
 
 def to_networkx(graph: Graph) -> Any:

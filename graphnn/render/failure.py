@@ -39,7 +39,7 @@ def failure_scene(error: GraphnnError, depth: int | None = 0, **options: Any) ->
     """The scene that `failure_svg` draws."""
     layer, given = error.attempt or (None, ())
     tensors = [tensor for tensor in given if isinstance(tensor, SymbolicTensor)]
-    scene = _so_far(tensors, depth, options)
+    scene = _so_far(tensors, error.layer_names, depth, options)
     failing = _box(error, layer, given)
     unique = list(dict.fromkeys(tensors))
     texts: dict[str, list[str]] = {}
@@ -61,12 +61,14 @@ def failure_scene(error: GraphnnError, depth: int | None = 0, **options: Any) ->
     )
 
 
-def _so_far(tensors: list[SymbolicTensor], depth: int | None, options: dict[str, Any]) -> Scene:
+def _so_far(
+    tensors: list[SymbolicTensor], names: dict[int, str] | None, depth: int | None, options: dict[str, Any]
+) -> Scene:
     """All that the inputs of the failing layer depend on, as a graph with one output for each of them."""
     unique = list(dict.fromkeys(tensors))
     if not unique:
         return Scene("", "", "", (), (), (), ())
-    graph = Graph(collect_reachable(unique), tuple(unique))
+    graph = Graph(collect_reachable(unique), tuple(unique), attribute_names=names)
     return build_scene(graph, depth=depth, **options)
 
 

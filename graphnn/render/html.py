@@ -20,6 +20,7 @@ from graphnn.render.palette import BASE, CATEGORIES, FONT, Colour
 from graphnn.render.svg import to_svg
 from graphnn.render.text import xml
 
+SCRIPTS = tuple(f"explorer_{part}.js" for part in ("graph", "places", "drawing", "reading", "actions"))
 OPTIONS = {"expand", "collapse", "theme"}
 VIEWS = ("forward", "backward")  # between which a reader switches on the page
 EXPLORER_COLOURS = {
@@ -78,7 +79,7 @@ def to_html(
 
 
 def _page(graph: Graph, data: dict[str, Any], static: str, theme: str) -> Iterator[str]:
-    title, script = xml(graph.default_name), _package_text("explorer.js")
+    title, script = xml(graph.default_name), "\n".join(map(_package_text, SCRIPTS))
     policy = f"default-src 'none';style-src 'unsafe-inline';script-src '{_digest(script)}';base-uri 'none'"
     chosen_theme = "" if theme == "auto" else f' data-theme="{theme}"'
     yield f'<!DOCTYPE html>\n<html lang="en"{chosen_theme}>\n<head>\n<meta charset="utf-8">'

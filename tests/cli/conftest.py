@@ -18,6 +18,7 @@ hidden = layers.Tanh(name="tanh")(layers.Linear(8, name="dense")(x))
 graph = gnn.Graph(x, layers.Linear(3, name="logits")(hidden), name="tiny")
 other = gnn.Graph(x, layers.ReLU(name="relu")(x), name="other")
 model = gnn.Model(graph, seed=7)
+model.freeze("dense")
 number = 3
 
 def build():

@@ -67,7 +67,7 @@ def test_failures_are_one_message_on_stderr(run):
 
 
 def test_mistakes_of_graphnn_itself_are_reported_too(monkeypatch, capsys):
-    monkeypatch.setattr("graphnn.cli.summary.load_graph", lambda target: 1 / 0)
+    monkeypatch.setattr("graphnn.cli.summary.load_target", lambda target: 1 / 0)
     assert main(["summary", "net.py:graph"]) == 1
     assert "unexpected ZeroDivisionError: division by zero" in capsys.readouterr().err
 
@@ -76,7 +76,7 @@ def test_ctrl_c_exits_with_130(monkeypatch, capsys):
     def interrupt(target):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("graphnn.cli.summary.load_graph", interrupt)
+    monkeypatch.setattr("graphnn.cli.summary.load_target", interrupt)
     assert main(["summary", "net.py:graph"]) == 130
     assert capsys.readouterr().err == "graphnn: interrupted\n"
 

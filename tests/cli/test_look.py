@@ -18,6 +18,8 @@ def test_summary_prints_the_table_or_json(capsys):
     assert "67 trainable" in capsys.readouterr().out
     assert main(["summary", "net.py:graph", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["trainable"] == 67
+    assert main(["summary", "net.py:model"]) == 0
+    assert "27 trainable, 40 frozen" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("ending", ["svg", "html", "dot"])

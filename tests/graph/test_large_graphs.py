@@ -8,7 +8,7 @@ from graphnn import layers
 from graphnn.graph.flatten import flatten
 from graphnn.graph.graph import Graph
 from graphnn.graph.layer import Input
-from graphnn.graph.schedule import has_parameters
+from graphnn.graph.schedule import is_trained
 
 ROOT = Path(__file__).parents[2]
 
@@ -75,7 +75,7 @@ def test_graphs_may_lie_deeper_inside_each_other_than_python_recurses():
         graph = Graph(x, graph(x), name="g")
     (leaf,) = flatten(graph).leaves
     assert leaf.path == "g/" * 1500 + "linear"
-    assert has_parameters(graph.nodes[0])
+    assert is_trained(leaf)
     assert len(graph.backward_schedule()) == 1
     assert graph.summary().trainable == 20
 

@@ -1,8 +1,5 @@
 """Orders: valid, never worse than the program's own, and a function of the program alone."""
 
-from dataclasses import replace
-from itertools import permutations
-
 from hypothesis import given, settings
 
 from graphnn.ir.builder import ProgramBuilder
@@ -93,23 +90,3 @@ def test_a_parameter_that_is_still_read_waits():
     plan = make_plan(program)
     assert [step.op.name for step in plan.steps][-1] in {"subtract", "tanh"}
     assert all(plan.buffers[new].shares == old for old, new in plan.updates)
-
-
-def best_peak(program: Program) -> int:
-    """The smallest peak over all valid orders."""
-    best = peak_bytes(program)
-    for instructions in permutations(program.instructions):
-        defined, candidate = set(program.inputs), replace(program, instructions=instructions)
-        for instruction in instructions:
-            if not defined.issuperset(instruction.inputs):
-                break
-            defined.update(instruction.outputs)
-        else:
-            best = min(best, peak_bytes(candidate))
-    return best
-
-
-@given(programs(max_instructions=5, sizes=(16,)))
-def test_small_programs_come_near_the_best_order(program):
-    if len(program.instructions) <= 6:
-        assert peak_bytes(order_for_memory(program)) <= 1.5 * best_peak(program)

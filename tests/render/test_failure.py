@@ -67,7 +67,9 @@ def test_inside_a_module_the_inside_is_drawn_and_the_path_is_named():
     error = caught(lambda: Broken(name="block")(layers.Tanh()(x)))
     scene = failure_scene(error)
     assert scene.name == "block/join"
-    assert [box.role for box in scene.boxes] == ["input", "layer", "failure"]
+    assert [(box.role, box.key) for box in scene.boxes] == [
+        ("input", "x"), ("layer", "narrow"), ("failure", FAILURE),
+    ]  # fmt: skip
     assert isinstance(error, ShapeError)
 
 
