@@ -44,6 +44,7 @@ def test_block_equals_torch(kernel_width, length, dilation, separate_gates):
 @pytest.mark.parametrize(("name", "options"), [("SGD", {"lr": 0.5, "momentum": 0.9}), ("Adam", {"lr": 0.05})])
 def test_five_steps_of_a_stack_equal_torch(name, options):
     """A1: three blocks with dilations 1, 2 and 4, the first without x_skip, trained for more than one step."""
+
     def twin(inputs, p):
         main, skip = inputs["x"], None
         for path, dilation in BLOCKS.items():
