@@ -216,7 +216,7 @@ class Trainer:
             The history of all fits of this trainer; `status` is "completed", "stopped" or "interrupted".
 
         Raises:
-            DivergenceError: the loss is NaN or infinite; says at which step.
+            DivergenceError: the loss is NaN or infinite; says at which step, whose update has been made already.
             GraphnnError: the data do not fit; nothing was trained.
         """
         _check_fit(epochs, steps, callbacks, on_interrupt)
