@@ -35,6 +35,8 @@ from graphnn.render.plan_drawing import plan_svg, plan_text
 from graphnn.render.program_drawing import program_svg
 from graphnn.training.callbacks import Callback, EarlyStopping
 from graphnn.training.history import History
+from graphnn.training.live import LiveCurve
+from graphnn.training.tensorboard import TensorBoard
 from graphnn.training.trainer import Trainer
 from graphnn.values import inspect_values
 
@@ -58,6 +60,7 @@ __all__ = [
     "History",
     "Input",
     "Layer",
+    "LiveCurve",
     "Model",
     "Module",
     "Node",
@@ -68,6 +71,7 @@ __all__ = [
     "ShapeError",
     "StateError",
     "SymbolicTensor",
+    "TensorBoard",
     "TensorSpec",
     "Trainer",
     "check_gradients",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from fnmatch import fnmatchcase
 from typing import Any
 
 import numpy as np
@@ -18,13 +17,15 @@ from graphnn.errors import GraphError, OptionError, ParameterError, StateError
 from graphnn.files.npz import MatchReport, load_arrays, match, save_arrays
 from graphnn.graph.flatten import flatten
 from graphnn.graph.graph import Graph
-from graphnn.graph.scope import RANDOM_INPUT, ParameterDeclaration
+from graphnn.graph.scope import RANDOM_INPUT
 from graphnn.ir.program import Kind
 from graphnn.ir.tensor_spec import FLOATS, TensorSpec
+from graphnn.model_paths import ancestors, declarations_of, initial_array, match_all
 from graphnn.model_summary import ModelSummary, hyperparameters, summarize_model
 from graphnn.model_views import model_svg, render_model
 from graphnn.ops.op import Array
-from graphnn.ops.random import RandomStream, seed_words
+from graphnn.ops.random import seed_words
+from graphnn.render.notebook import bundle
 from graphnn.run import Run
 
 
@@ -62,8 +63,8 @@ class Model:
         self.step = 0  # training runs so far; part of the key of every random mask
         self._flat = flatten(graph)
         self._backend: Backend = ReferenceBackend(array_module(device))
-        self._declarations = _declarations(self._flat.leaves, dtype)
-        initial = {path: _initial(d, seed) for path, d in self._declarations.items()}
+        self._declarations = declarations_of(self._flat.leaves, dtype)
+        initial = {path: initial_array(d, seed) for path, d in self._declarations.items()}
         self.parameters = self._store(initial, Kind.PARAMETER)
         self.states = self._store(initial, Kind.STATE)
         self.gradients = ArrayStore({path: self._zeros(array) for path, array in self.parameters.items()})
@@ -199,7 +200,7 @@ class Model:
         if isinstance(retain, bool):
             return frozenset(paths if retain else ())
         patterns = [retain] if isinstance(retain, str) else retain
-        return frozenset(_match_all(patterns, paths, "node"))
+        return frozenset(match_all(patterns, paths, "node"))
 
     # -- freezing -----------------------------------------------------------------------------------------------------
 
@@ -229,8 +230,8 @@ class Model:
     def _freezable(self, patterns: Sequence[str]) -> tuple[set[str], set[str]]:
         """Leaf nodes that match, themselves or by a node around them; their parameters, and those that match."""
         paths = [*self._flat.groups, *(leaf.path for leaf in self._flat.leaves), *self.parameters]
-        chosen = set(_match_all(patterns or ("*",), paths, "node or parameter"))
-        leaves = [leaf for leaf in self._flat.leaves if not chosen.isdisjoint(_ancestors(leaf.path))]
+        chosen = set(match_all(patterns or ("*",), paths, "node or parameter"))
+        leaves = [leaf for leaf in self._flat.leaves if not chosen.isdisjoint(ancestors(leaf.path))]
         owned = {leaf.owner + declaration.path for leaf in leaves for declaration in leaf.declarations}
         return {leaf.path for leaf in leaves}, {path for path in self.parameters if path in owned | chosen}
 
@@ -351,49 +352,9 @@ class Model:
         }
         self._assign(arrays, True, where="summary")
 
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
+        return bundle(str(self.summary()), self.to_svg)
+
     def __repr__(self) -> str:
         count = sum(int(np.prod(array.shape)) for array in self.parameters.values())
         return f"Model({self.graph!r}, {count:,} parameters, device={self.device!r}, dtype={self.dtype!r})"
-
-
-def _declarations(leaves: Iterable[Any], dtype: str) -> dict[str, ParameterDeclaration]:
-    """Parameters and states of all leaves by full path; a shared layer's stand once, at its owner."""
-    result: dict[str, ParameterDeclaration] = {}
-    for leaf in leaves:
-        for d in leaf.declarations:
-            path = leaf.owner + d.path
-            result.setdefault(path, ParameterDeclaration(path, d.spec.with_dtype(dtype), d.initializer, d.kind))
-    return result
-
-
-def _initial(declaration: ParameterDeclaration, seed: int) -> np.ndarray:
-    """The array that a declaration starts with: a function of the seed and the path alone."""
-    shape = tuple(map(int, declaration.spec.shape))
-    return declaration.initializer(RandomStream(seed, declaration.path), shape, declaration.spec.dtype)
-
-
-def _ancestors(path: str) -> list[str]:
-    """`a/b/c` -> a, a/b, a/b/c."""
-    parts = path.split("/")
-    return ["/".join(parts[: n + 1]) for n in range(len(parts))]
-
-
-def _match_all(patterns: Iterable[str], paths: list[str], what: str) -> list[str]:
-    """Paths that match any of the globs.
-
-    Raises:
-        ParameterError: a pattern matches nothing.
-    """
-    patterns = list(patterns) if isinstance(patterns, Iterable) else [patterns]
-    chosen: dict[str, None] = {}
-    for pattern in patterns:
-        if not isinstance(pattern, str):
-            raise OptionError(
-                f"a pattern for a {what} is text", expected='a path or a glob: "conv_*"', got=repr(pattern)
-            )
-        found = [path for path in paths if fnmatchcase(path, pattern)]
-        if not found and pattern != "*":
-            listing = ", ".join(paths[:20])
-            raise ParameterError(f"no {what} matches the pattern", where=repr(pattern), expected=f"one of {listing}")
-        chosen.update(dict.fromkeys(found))
-    return list(chosen)

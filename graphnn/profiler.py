@@ -17,6 +17,7 @@ from graphnn.model import Model
 from graphnn.plan.cost import cost_of_step
 from graphnn.plan.plan import Step
 from graphnn.plans import Part, parts_of
+from graphnn.render.notebook import bundle
 from graphnn.render.overlay import Overlay
 from graphnn.render.text import plural
 from graphnn.render.units import BYTES, FLOPS, SECONDS, Units, bytes_text, flops_text, seconds_text, unit_for
@@ -119,6 +120,9 @@ class Profile:
     def how(self) -> str:
         """In words: how often and on what the times were measured."""
         return f"median of {plural(self.runs, 'run')} on {self.backend}"
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
+        return bundle(str(self))
 
     def __str__(self) -> str:
         return "\n".join(_table(self))

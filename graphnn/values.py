@@ -13,6 +13,7 @@ import numpy as np
 from graphnn.errors import OptionError
 from graphnn.graph.flatten import Leaf
 from graphnn.model import Model
+from graphnn.render.notebook import bundle
 from graphnn.render.overlay import Overlay
 
 GRADIENT = "dLd/"  # before the path of what it is the gradient of
@@ -135,6 +136,9 @@ class Values:
         counts = [f"{count:,} {name}" for count, name in ((bad.nan, "NaN"), (bad.inf, "Inf")) if count]
         of = f"{math.prod(bad.shape):,}"
         return f"the first bad values are at {bad.node}: {bad.name} has {' and '.join(counts)} among {of}"
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
+        return bundle(str(self))
 
     def __str__(self) -> str:
         header = ("value", "kind", "dtype and shape", "least", "mean", "largest", "zeros", "bad")

@@ -35,7 +35,7 @@ LEVELS = (
     ("files",),
     ("compile",),
     ("arrays",),
-    ("model", "model_summary", "model_views", "run"),
+    ("model", "model_paths", "model_summary", "model_views", "run"),
     ("training",),
     ("gradient_check", "plans", "profiler", "values"),
     ("cli", "__main__"),
@@ -48,14 +48,17 @@ DOORS = {
     ("graph/graph.py", "to_svg"),
     ("graph/graph.py", "render"),
     ("graph/graph.py", "to_json"),
+    ("graph/graph.py", "_repr_mimebundle_"),
+    ("ir/program.py", "_repr_mimebundle_"),
+    ("plan/plan.py", "_repr_mimebundle_"),
     ("graph/graph.py", "from_json"),
 }
 
 # Slow to load or perhaps not installed: imported inside the function that needs them, never at the top of a file.
-LOADED_ON_FIRST_USE = {"cupy", "graphviz", "networkx", "pygraphviz", "sklearn"}
+LOADED_ON_FIRST_USE = {"cupy", "graphviz", "networkx", "pygraphviz", "sklearn", "tensorboardX"}
 
 # What a plain `import graphnn` must leave alone.
-NOT_LOADED_BY_IMPORT = LOADED_ON_FIRST_USE | {"llvmlite", "sklearn", "torch"}
+NOT_LOADED_BY_IMPORT = LOADED_ON_FIRST_USE | {"IPython", "llvmlite", "torch"}
 
 # Ways to run code that came as data, and the call that would let numpy do so.
 FORBIDDEN_MODULES = {"cloudpickle", "dill", "marshal", "pickle", "shelve"}

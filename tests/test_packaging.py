@@ -48,7 +48,7 @@ def test_graphnn_runs_as_a_module():
 
 
 def test_extras_are_those_of_the_documentation(installed):
-    expected = {"cuda12", "cuda13", "examples", "lint", "peers", "test"}
+    expected = {"cuda12", "cuda13", "examples", "lint", "notebook", "peers", "tensorboard", "test"}
     assert set(PROJECT["optional-dependencies"]) == expected
     assert set(installed.metadata.get_all("Provides-Extra")) == expected, "graphnn was installed before: reinstall it"
 

@@ -253,7 +253,9 @@ class Graph(Composite):
         return from_json(text, layers)
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
-        return {"text/plain": str(self.summary()), "image/svg+xml": self.to_svg()}
+        from graphnn.render.notebook import bundle
+
+        return bundle(str(self.summary()), self.to_svg)
 
     def __repr__(self) -> str:
         sizes = f"{len(self.inputs)} inputs, {len(self.nodes)} nodes, {len(self.outputs)} outputs"

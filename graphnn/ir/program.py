@@ -91,6 +91,11 @@ class Program:
         """Outputs and the new values of updates: everything that must be computed."""
         return self.outputs + tuple(new for _, new in self.updates)
 
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
+        from graphnn.render.notebook import program_bundle
+
+        return program_bundle(self)
+
 
 def users(program: Program) -> dict[Value, list[Instruction]]:
     """For each value the instructions that read it, in order; an instruction that reads it twice stands once."""

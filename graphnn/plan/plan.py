@@ -62,6 +62,11 @@ class Plan:
     arena_bytes: int
     peak_bytes: int
 
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
+        from graphnn.render.notebook import plan_bundle
+
+        return plan_bundle(self)
+
 
 def aligned(nbytes: int) -> int:
     """`nbytes` rounded up to a multiple of ALIGNMENT."""

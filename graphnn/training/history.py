@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 from graphnn.atomic import replace_file
 from graphnn.errors import OptionError
 from graphnn.render.chart import line_chart
+from graphnn.render.notebook import bundle
 from graphnn.training.callbacks import is_better, resolve_mode
 
 Cell: TypeAlias = int | float | str | None
@@ -147,8 +148,8 @@ class History:
         """Write `to_svg` to a file, all or nothing."""
         _write(path, self.to_svg(*columns, log=log))
 
-    def _repr_svg_(self) -> str | None:
-        return self.to_svg() if "loss" in self else None
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
+        return bundle(repr(self), self.to_svg if "loss" in self else None)
 
     def _points(self, column: str) -> Iterator[tuple[float, float]]:
         """(epoch, value) wherever there is a number; rows without an epoch are counted instead."""

@@ -97,11 +97,11 @@ def test_plots_are_pictures_of_the_columns(history, tmp_path):
     history.plot(tmp_path / "h.svg")
     text = (tmp_path / "h.svg").read_text("utf-8")
     assert ET.fromstring(text).tag == "{http://www.w3.org/2000/svg}svg"
-    assert text == history._repr_svg_() == history.to_svg()
+    assert text == history._repr_mimebundle_()["image/svg+xml"] == history.to_svg()
     assert "val_loss" in text
     assert "accuracy" not in text
     assert "accuracy" in history.to_svg("accuracy", log=True)
-    assert History()._repr_svg_() is None
+    assert list(History()._repr_mimebundle_()) == ["text/plain"]
 
 
 def test_repr_shows_the_last_row(history):
