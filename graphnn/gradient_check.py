@@ -20,7 +20,7 @@ from graphnn.ir.program import Kind, Program, Value
 from graphnn.ir.tensor_spec import TensorSpec
 from graphnn.model import Model
 from graphnn.ops.evaluate import evaluate
-from graphnn.ops.op import Tensor
+from graphnn.ops.op import Tensor, spec_of
 from graphnn.ops.random import RandomStream, seed_words
 
 DIRECTIONS = 3  # random directions per node
@@ -149,7 +149,7 @@ def _value_of(source: Any, values: Mapping[tuple[str, int], Any], model: Model) 
 
 def _alone(model: Model, leaf: Leaf, arrays: Sequence[Any], training: bool) -> Program:
     context = Context(ProgramBuilder(), training, "float64", model.frozen_nodes().__contains__)
-    specs = [TensorSpec(tuple(array.shape), str(array.dtype)) for array in arrays]
+    specs = [spec_of(array) for array in arrays]
     tensors = [Tensor(context.builder, context.builder.input(f"in_{i}", spec)) for i, spec in enumerate(specs)]
     outputs, _ = flatten_structure(leaf.layer.lower(Scope(context, leaf.path, leaf.owner), *tensors))
     return context.builder.build([tensor.value for tensor in outputs])

@@ -21,7 +21,7 @@ from graphnn.ir.tensor_spec import TensorSpec
 from graphnn.ops.creation import Fill
 from graphnn.ops.evaluate import evaluate
 from graphnn.ops.linalg import MatMul, swap_last
-from graphnn.ops.op import Array, ArrayModule, Op, Tensor, emit
+from graphnn.ops.op import Array, ArrayModule, Op, Tensor, emit, spec_of
 from graphnn.ops.shape import Transpose
 
 Item = TypeVar("Item")
@@ -86,7 +86,7 @@ class Scan(Op):
     def reference(self, xp: ArrayModule, *arrays: Array) -> tuple[Array, ...]:
         """A Python loop."""
         carries, sequences, constants = self.split(arrays)
-        _, stacked, kept = self.split_outputs(self.infer(*_specs(arrays)))
+        _, stacked, kept = self.split_outputs(self.infer(*map(spec_of, arrays)))
         stacks = [xp.empty(spec.shape, spec.dtype) for spec in (*stacked, *kept)]
         steps = range(self.length.__index__())
         for t in reversed(steps) if self.reverse else steps:
@@ -110,10 +110,6 @@ class Scan(Op):
 
 def _texts(specs: Sequence[TensorSpec]) -> str:
     return ", ".join(map(str, specs))
-
-
-def _specs(arrays: Sequence[Array]) -> tuple[TensorSpec, ...]:
-    return tuple(TensorSpec(tuple(array.shape), str(array.dtype)) for array in arrays)
 
 
 def scan(

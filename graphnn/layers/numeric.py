@@ -11,7 +11,7 @@ from graphnn.errors import GradientError, OptionError
 from graphnn.graph.layer import Layer
 from graphnn.graph.scope import Scope
 from graphnn.ir.tensor_spec import TensorSpec
-from graphnn.ops.op import Array, ArrayModule, Tensor
+from graphnn.ops.op import Array, ArrayModule, Tensor, spec_of
 from graphnn.ops.opaque import Opaque
 
 
@@ -60,7 +60,7 @@ class NumericLayer(Layer):
         Raises:
             OptionError: shapes differ from what `output_spec` promised.
         """
-        specs = self.output_specs(*(_spec(array) for array in inputs))
+        specs = self.output_specs(*map(spec_of, inputs))
         return self._checked("forward", _arrays(xp, self.forward(xp, *inputs)), specs)
 
     def backward_arrays(
@@ -71,7 +71,7 @@ class NumericLayer(Layer):
         Raises:
             GradientError: not one gradient of the right shape per floating-point input.
         """
-        specs = tuple(_spec(array) for array in inputs if array.dtype.kind == "f")
+        specs = tuple(spec_of(array) for array in inputs if array.dtype.kind == "f")
         return self._checked("backward", _arrays(xp, self.backward(xp, inputs, outputs, cotangents)), specs)
 
     def _checked(self, method: str, arrays: tuple[Array, ...], specs: tuple[TensorSpec, ...]) -> tuple[Array, ...]:
@@ -90,7 +90,3 @@ def _arrays(xp: ArrayModule, value: Array | tuple[Array, ...]) -> tuple[Array, .
 
 def _described(array: Array) -> str:
     return f"{array.dtype}{list(array.shape)}"
-
-
-def _spec(array: Array) -> TensorSpec:
-    return TensorSpec(tuple(array.shape), str(array.dtype))

@@ -224,6 +224,11 @@ class Tensor:
         return normalize_axes(axes, self.rank)
 
 
+def spec_of(array: Array) -> TensorSpec:
+    """Shape and dtype of an array."""
+    return TensorSpec(tuple(array.shape), str(array.dtype))
+
+
 def normalize_axes(axes: int | Sequence[int] | None, rank: int) -> tuple[int, ...]:
     """Axis numbers made positive and sorted; None means all axes of a tensor of `rank`."""
     from_user = range(rank) if axes is None else (axes,) if isinstance(axes, int) else axes

@@ -18,6 +18,7 @@ from graphnn.render.layout import (
     Rectangle,
     lay_out,
 )
+from graphnn.render.marks import number, point, position
 from graphnn.render.palette import BASE, Colour, Rule, base, figure_css, style_sheet
 from graphnn.render.scene import Edge, Scene
 from graphnn.render.svg import outline
@@ -62,7 +63,7 @@ def _figure(scene: Scene, layout: Layout, marks: Mapping[str, str], edge_marks: 
     for index, (style, size, text) in enumerate(header):
         line = shorten(text, size, width - 2 * MARGIN, index == 0)
         yield f'<text class="{style}" x="{MARGIN}" y="{MARGIN + 14 + HEADER_LINE * index}">{xml(line)}</text>'
-    yield f'<g transform="translate({_n((width - layout.width) / 2)} {_n(top)})">'
+    yield f'<g transform="translate({number((width - layout.width) / 2)} {number(top)})">'
     for group in layout.groups:
         yield from _group(group)
     for edge in layout.edges:
@@ -74,7 +75,7 @@ def _figure(scene: Scene, layout: Layout, marks: Mapping[str, str], edge_marks: 
     for edge in layout.edges:  # on top of all, as a sign may lie near a box
         yield from _badge(edge, edge_marks[edge.edge])
     yield "</g>"
-    yield f'<g class="gnn-legend" transform="translate({MARGIN} {_n(top + layout.height + MARGIN)})">'
+    yield f'<g class="gnn-legend" transform="translate({MARGIN} {number(top + layout.height + MARGIN)})">'
     yield from legend
     yield "</g></svg>"
 
@@ -83,12 +84,12 @@ def _opening(scene: Scene, width: float, height: float) -> Iterator[str]:
     name = identifier(scene.name)
     yield (
         f'<svg xmlns="http://www.w3.org/2000/svg" class="gnn" role="img" aria-labelledby="title-{name} desc-{name}" '
-        f'viewBox="0 0 {_n(width)} {_n(height)}" width="100%" style="max-width:{_n(width)}px">'
+        f'viewBox="0 0 {number(width)} {number(height)}" width="100%" style="max-width:{number(width)}px">'
     )
     yield f'<title id="title-{name}">{xml(scene.name)}</title>'
     yield f'<desc id="desc-{name}">{xml(" ".join([scene.description, *scene.notices]))}</desc>'
     yield f"<style>{figure_css(())}{_css()}</style>"
-    yield f'<rect class="gnn-paper" width="{_n(width)}" height="{_n(height)}"/>'
+    yield f'<rect class="gnn-paper" width="{number(width)}" height="{number(height)}"/>'
 
 
 def _css() -> str:
@@ -110,14 +111,14 @@ def _group(placed: PlacedGroup) -> Iterator[str]:
     group = placed.group
     shade = "odd" if group.path.count("/") % 2 else "even"
     yield f'<g class="gnn-group" id="group-{identifier(group.path)}" data-parent="{xml(group.parent)}">'
-    yield f'{_tooltip(group.tooltip)}<rect class="gnn-group-{shade}" {_place(placed.place)} rx="6"/></g>'
+    yield f'{_tooltip(group.tooltip)}<rect class="gnn-group-{shade}" {position(placed.place)} rx="6"/></g>'
 
 
 def _group_title(placed: PlacedGroup) -> Iterator[str]:
     place, shade = placed.place, "odd" if placed.group.path.count("/") % 2 else "even"
     back = Rectangle(place.x + 5, place.y + 5, math.ceil(text_width(placed.title, TEXT_SIZE, bold=True)) + 8, 17)
-    yield f'<rect class="gnn-back-{shade}" {_place(back)}/>'
-    yield f'<text class="gnn-b" x="{_n(place.x + 9)}" y="{_n(place.y + 17)}">{xml(placed.title)}</text>'
+    yield f'<rect class="gnn-back-{shade}" {position(back)}/>'
+    yield f'<text class="gnn-b" x="{number(place.x + 9)}" y="{number(place.y + 17)}">{xml(placed.title)}</text>'
 
 
 def _box(placed: PlacedBox) -> Iterator[str]:
@@ -125,11 +126,11 @@ def _box(placed: PlacedBox) -> Iterator[str]:
     yield f'<g class="gnn-node" id="node-{identifier(box.key)}" data-mark="{box.category}" data-key="{xml(box.key)}">'
     yield _tooltip(box.tooltip)
     yield outline(box.role, f"diff-{box.category}", place)
-    middle = _n(place.x + place.width / 2)
+    middle = number(place.x + place.width / 2)
     for index, line in enumerate(placed.lines):
         y = place.y + PADDING_Y + LINE_HEIGHT * index + (12 if index == 0 else 11)
         style = ' class="gnn-t"' if index == 0 else ' class="gnn-f"' if index > 1 else ""
-        yield f'<text{style} text-anchor="middle" x="{middle}" y="{_n(y)}">{xml(line)}</text>'
+        yield f'<text{style} text-anchor="middle" x="{middle}" y="{number(y)}">{xml(line)}</text>'
     yield "</g>"
 
 
@@ -142,12 +143,12 @@ def _edge(placed: PlacedEdge, mark: str) -> Iterator[str]:
     lead = ""
     if word != mark:
         points, ends = points[::-1], ends[::-1]
-        lead = f"M{_xy(placed.tip)}L{_xy(points[0])}"
+        lead = f"M{point(placed.tip)}L{point(points[0])}"
         tip, shaft = points[-1], points[-2]
     first, *rest = points
     attributes = f'data-source="{xml(ends[0])}" data-target="{xml(ends[1])}" data-mark="{word}"'
     yield f'<g class="gnn-connection" {attributes}>{_tooltip((*edge.connections, MARKS[word][1]))}'
-    yield f'<path class="gnn-way-{word}" d="{lead or f"M{_xy(first)}"}C{" ".join(map(_xy, rest))}"/>'
+    yield f'<path class="gnn-way-{word}" d="{lead or f"M{point(first)}"}C{" ".join(map(point, rest))}"/>'
     yield f'<path class="gnn-end-{word}" d="{_arrow(shaft, tip)}"/></g>'
 
 
@@ -156,7 +157,7 @@ def _arrow(shaft: Point, tip: Point) -> str:
     length = math.hypot(dx, dy) or 1.0
     dx, dy = dx / length, dy / length
     x, y = tip[0] - 9 * dx, tip[1] - 9 * dy
-    return f"M{_xy((x - 4 * dy, y + 4 * dx))}L{_xy(tip)}L{_xy((x + 4 * dy, y - 4 * dx))}Z"
+    return f"M{point((x - 4 * dy, y + 4 * dx))}L{point(tip)}L{point((x + 4 * dy, y - 4 * dx))}Z"
 
 
 def _badge(placed: PlacedEdge, mark: str) -> Iterator[str]:
@@ -164,9 +165,9 @@ def _badge(placed: PlacedEdge, mark: str) -> Iterator[str]:
     if word == "same":
         return
     x, y = _middle(placed.curve)
-    yield f'<circle class="gnn-end-{word}" cx="{_n(x)}" cy="{_n(y)}" r="{BADGE}"/>'
+    yield f'<circle class="gnn-end-{word}" cx="{number(x)}" cy="{number(y)}" r="{BADGE}"/>'
     sign = MARKS[word][0]
-    yield f'<text class="gnn-sign-{word}" text-anchor="middle" x="{_n(x)}" y="{_n(y + 4.5)}">{sign}</text>'
+    yield f'<text class="gnn-sign-{word}" text-anchor="middle" x="{number(x)}" y="{number(y + 4.5)}">{sign}</text>'
 
 
 def _middle(curve: tuple[Point, ...]) -> Point:
@@ -184,8 +185,8 @@ def _legend(present: list[str], width: float) -> tuple[list[str], float]:
         if x > 0 and x + needed > width:
             x, y = 0.0, y + 21
         swatch = outline("layer", f"diff-{mark}", Rectangle(x, y + 1, 22, COUNT_HEIGHT - 1))
-        glyph = f'<text class="gnn-b" text-anchor="middle" x="{_n(x + 11)}" y="{_n(y + 12)}">{sign}</text>'
-        text = f'<text class="gnn-f" x="{_n(x + 28)}" y="{_n(y + 12)}">{word}</text>'
+        glyph = f'<text class="gnn-b" text-anchor="middle" x="{number(x + 11)}" y="{number(y + 12)}">{sign}</text>'
+        text = f'<text class="gnn-f" x="{number(x + 28)}" y="{number(y + 12)}">{word}</text>'
         items.append(f'<g data-entry="{mark}">{swatch}{glyph if sign else ""}{text}</g>')
         x = round(x + needed + 18)
     return items, y + 21
@@ -193,17 +194,3 @@ def _legend(present: list[str], width: float) -> tuple[list[str], float]:
 
 def _tooltip(lines: tuple[str, ...]) -> str:
     return f"<title>{xml(chr(10).join(lines[:24]))}</title>"
-
-
-def _place(place: Rectangle) -> str:
-    return f'x="{_n(place.x)}" y="{_n(place.y)}" width="{_n(place.width)}" height="{_n(place.height)}"'
-
-
-def _xy(point: Point) -> str:
-    return f"{_n(point[0])} {_n(point[1])}"
-
-
-def _n(number: float) -> str:
-    """A number with at most one decimal; never -0."""
-    text = f"{number:.1f}".removesuffix(".0")
-    return "0" if text == "-0" else text

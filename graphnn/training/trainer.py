@@ -27,6 +27,7 @@ from graphnn.losses import loss as loss_of
 from graphnn.metrics import Metric
 from graphnn.metrics import metric as metric_of
 from graphnn.model import Model
+from graphnn.ops.op import spec_of
 from graphnn.optimizers import Optimizer
 from graphnn.optimizers import optimizer as optimizer_of
 from graphnn.schedules import schedule
@@ -136,7 +137,7 @@ class Trainer:
         model = self.model
         arrays, signature = model.bind((), self._named(x), training)
         targets = self._bind_targets(y)
-        step = self._compile(signature, {name: _spec(array) for name, array in targets.items()})
+        step = self._compile(signature, {name: spec_of(array) for name, array in targets.items()})
         for path, spec in step.memory.items():
             if path not in self.memory:
                 filled = np.full(spec.shape, step.initial[path], spec.dtype)
@@ -274,10 +275,6 @@ def _check_fit(epochs: int, steps: int | None, callbacks: Sequence[Callback], on
         raise OptionError("unknown `on_interrupt`", where="fit", expected="'stop' or 'raise'", got=repr(on_interrupt))
     if not isinstance(callbacks, list | tuple) or not all(isinstance(c, Callback) for c in callbacks):
         raise OptionError("`callbacks` does not fit", where="fit", expected="a list of Callbacks", got=repr(callbacks))
-
-
-def _spec(array: Any) -> TensorSpec:
-    return TensorSpec(tuple(array.shape), str(array.dtype))
 
 
 def _join(parts: list[Any]) -> Any:
