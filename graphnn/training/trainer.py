@@ -37,7 +37,9 @@ from graphnn.training.history import History
 from graphnn.training.interrupt import Interrupt
 from graphnn.training.loop import Loop
 from graphnn.training.means import Means
+from graphnn.training.prepared import PreparedStep, spec_key
 
+PREPARED_KEPT = 8  # sorts of batches: full ones and last ones, of training and of evaluation
 Targets = Any  # an array, or a dict of arrays by output name
 
 
@@ -80,6 +82,7 @@ class Trainer:
         self.stop_requested = False
         self._schedule = schedule(self.optimizer.learning_rate)
         self._compiled: Compilations[CompiledStep] = Compilations()
+        self._prepared: dict[object, PreparedStep] = {}  # the newest first
 
     def _by_output(self, value: Any, what: str) -> dict[str, Any]:
         names: tuple[str, ...] = self.model.graph.output_names or ("",)
@@ -121,9 +124,23 @@ class Trainer:
         return self._schedule(step)
 
     def _call(self, x: Any, y: Targets, training: bool, rate: float = 0.0) -> dict[str, float]:
-        compiled, arrays = self.prepare(x, y, training, rate)
-        results = compiled(arrays)
+        results = self._results(x, y, training, rate)
         return {key.removeprefix("metric:"): float(value) for key, value in results.items()}
+
+    def _results(self, x: Any, y: Targets, training: bool, rate: float) -> Mapping[str, Any]:
+        """Outputs of the step; what was checked and looked up for an earlier batch of the same specs is used again."""
+        batch = dict(self._named(x))
+        targets = y if isinstance(y, Mapping) else {next(iter(self.losses)): y}
+        batch |= {f"target:{name}": array for name, array in targets.items()}
+        key = (training, spec_key(batch), self.model.frozen_nodes(), self.model.fixed_parameters())
+        known = self._prepared.get(key)
+        if known is not None and known.is_current(self.model, self.memory):
+            return known.run(batch, rate, self.steps + 1, self.model.step)
+        compiled, arrays = self.prepare(x, y, training, rate)
+        if key[1] is not None and all(arrays.get(name, array) is array for name, array in batch.items()):
+            self._prepared = {key: PreparedStep(compiled, arrays, self.model, self.memory), **self._prepared}
+            self._prepared = dict(list(self._prepared.items())[:PREPARED_KEPT])
+        return compiled(arrays)
 
     def prepare(self, x: Any, y: Targets, training: bool = True, rate: float = 0.0) -> tuple[Compiled, dict[str, Any]]:
         """The compiled step for a batch, and the arrays that it is called with, by name; nothing is run.

@@ -1,0 +1,71 @@
+"""PreparedStep: a compiled step that is called again with arrays of the same specs."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import numpy as np
+
+from graphnn.compile import LEARNING_RATE, STEP, Compiled
+from graphnn.graph.scope import RANDOM_INPUT
+from graphnn.model import Model
+from graphnn.ops.random import seed_words
+
+
+class PreparedStep:
+    """The arrays of a step in call order; those of a batch, the learning rate and the step are put in by each call.
+
+    Args:
+        compiled: the step.
+        arrays: what it was prepared with, by name: parameters and states among them, which stay the same arrays.
+        model: whose arrays they are.
+        memory: states of the optimizer, among them.
+    """
+
+    def __init__(self, compiled: Compiled, arrays: Mapping[str, Any], model: Model, memory: Mapping[str, Any]):
+        self.compiled = compiled
+        self._device = model.device
+        self._stores = (model.parameters, model.states)
+        self._memory = {path: array for path, array in memory.items() if arrays.get(path) is array}
+        self._arrays = [arrays[name] for name in compiled.inputs]
+        self._places = {name: place for place, name in enumerate(compiled.inputs)}
+        self._seed = model.seed
+        self._scalars = {
+            name: np.array(self._arrays[self._places[name]]) for name in (LEARNING_RATE, STEP) if name in self._places
+        }
+        for name, scalar in self._scalars.items():
+            self._arrays[self._places[name]] = scalar
+
+    def is_current(self, model: Model, memory: Mapping[str, Any]) -> bool:
+        """Whether model and optimizer still have the arrays that it was prepared with."""
+        stores = (model.parameters, model.states)
+        same = all(new is old for new, old in zip(stores, self._stores, strict=True)) and model.device == self._device
+        return same and all(memory.get(path) is array for path, array in self._memory.items())
+
+    def run(self, batch: Mapping[str, Any], rate: float, number: int, draws: int) -> dict[str, Any]:
+        """Results by key.
+
+        Args:
+            batch: inputs and targets by their names in the call, of the specs that the step was compiled for.
+            rate: the learning rate.
+            number: of the optimizer step, from 1 on.
+            draws: training runs of the model so far, which random masks depend on.
+        """
+        arrays, places = self._arrays.copy(), self._places
+        for name, array in batch.items():
+            if name in places:
+                arrays[places[name]] = array
+        for name, value in ((LEARNING_RATE, rate), (STEP, number)):
+            if name in self._scalars:
+                self._scalars[name][...] = value
+        if RANDOM_INPUT in places:
+            arrays[places[RANDOM_INPUT]] = seed_words(self._seed, draws)
+        return dict(zip(self.compiled.outputs, self.compiled.executable(arrays), strict=True))
+
+
+def spec_key(batch: Mapping[str, Any]) -> Hashable | None:
+    """What two batches share that one step can run on; None where an array would have to be converted or copied."""
+    if not all(type(array) is np.ndarray and array.flags.c_contiguous for array in batch.values()):
+        return None
+    return tuple((name, array.shape, array.dtype) for name, array in batch.items())
