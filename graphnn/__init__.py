@@ -4,6 +4,7 @@ See README.md for a first example and docs/architecture.md for the way of a batc
 """
 
 from graphnn import initializers, layers, losses, metrics, modules, ops, optimizers, schedules
+from graphnn.backends.choose import num_threads, set_num_threads
 from graphnn.errors import (
     BackendError,
     DimensionError,
@@ -19,6 +20,7 @@ from graphnn.errors import (
     ShapeError,
     StateError,
 )
+from graphnn.explanation import explain
 from graphnn.gradient_check import check_gradients
 from graphnn.graph.diff import GraphDiff, diff
 from graphnn.graph.graph import Edge, Graph, Node
@@ -30,9 +32,7 @@ from graphnn.layers.numeric import NumericLayer
 from graphnn.model import Model
 from graphnn.plans import plans_of, programs_of
 from graphnn.profiler import profile
-from graphnn.render.memory import memory_svg
-from graphnn.render.plan_drawing import plan_svg, plan_text
-from graphnn.render.program_drawing import program_svg
+from graphnn.render.plan_drawing import plan_text
 from graphnn.training.callbacks import Callback, EarlyStopping
 from graphnn.training.history import History
 from graphnn.training.live import LiveCurve
@@ -76,20 +76,20 @@ __all__ = [
     "Trainer",
     "check_gradients",
     "diff",
+    "explain",
     "initializers",
     "inspect_values",
     "layers",
     "losses",
-    "memory_svg",
     "metrics",
     "modules",
+    "num_threads",
     "ops",
     "optimizers",
-    "plan_svg",
     "plan_text",
     "plans_of",
     "profile",
-    "program_svg",
     "programs_of",
     "schedules",
+    "set_num_threads",
 ]

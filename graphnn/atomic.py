@@ -12,12 +12,16 @@ from typing import IO
 
 
 @contextmanager
-def replace_file(path: str | os.PathLike[str]) -> Generator[IO[bytes]]:
+def replace_file(path: str | os.PathLike[str], *, durable: bool = True) -> Generator[IO[bytes]]:
     """Open a file for writing that takes the place of `path` when the block ends well.
 
     It is written beside `path`, reaches the disk, and is renamed in one step: at every moment, also when the machine
     stops, `path` holds the old bytes or the new ones. When the block raises, nothing remains of the new file. A
     symbolic link stays one: the file that it points to is replaced.
+
+    Args:
+        path: the file.
+        durable: wait until the disk has it. Without, a power failure may leave a damaged file; a killed process not.
 
     Raises:
         OSError: as `open`, `write` and `rename` do.
@@ -28,13 +32,15 @@ def replace_file(path: str | os.PathLike[str]) -> Generator[IO[bytes]]:
         with temporary.open("xb") as file:
             yield file
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         os.replace(temporary, target)
     except BaseException:  # a KeyboardInterrupt too must leave no half file behind
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
-    _sync_folder(target.parent)
+    if durable:
+        _sync_folder(target.parent)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -80,7 +80,7 @@ def compile_program(builder: ProgramBuilder, outputs: Mapping[str, Value], backe
         tuple(v for v in program.inputs if v in used), program.instructions, program.outputs, program.updates
     )  # fmt: skip
     input_names = tuple(value.name for value in program.inputs)
-    return Compiled(backend.compile(make_plan(program)), program, input_names, keys)
+    return Compiled(backend.compile(make_plan(backend.rewrite(program))), program, input_names, keys)
 
 
 def lower_with(graph: Graph, flat: FlatGraph, signature: Signature) -> Lowered:

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from graphnn.arrays import ArrayStore, as_array, bind_inputs, check_expressions, check_keywords
+from graphnn.backends.choose import backend_for
 from graphnn.backends.compilations import Compilations
 from graphnn.backends.executable import Backend
-from graphnn.backends.reference import ReferenceBackend, array_module
+from graphnn.backends.reference import array_module
 from graphnn.compile import ForwardBackward, Signature, compile_forward_backward
 from graphnn.errors import GraphError, OptionError, ParameterError, StateError
 from graphnn.files.npz import MatchReport, load_arrays, match, save_arrays
@@ -22,7 +23,6 @@ from graphnn.ir.program import Kind
 from graphnn.ir.tensor_spec import FLOATS, TensorSpec
 from graphnn.model_paths import ancestors, declarations_of, initial_array, match_all
 from graphnn.model_summary import ModelSummary, hyperparameters, summarize_model
-from graphnn.model_views import model_svg, render_model
 from graphnn.ops.op import Array
 from graphnn.ops.random import seed_words
 from graphnn.render.notebook import bundle
@@ -62,7 +62,7 @@ class Model:
         self.device = device
         self.step = 0  # training runs so far; part of the key of every random mask
         self._flat = flatten(graph)
-        self._backend: Backend = ReferenceBackend(array_module(device))
+        self._backend: Backend = backend_for(device)
         self._declarations = declarations_of(self._flat.leaves, dtype)
         initial = {path: initial_array(d, seed) for path, d in self._declarations.items()}
         self.parameters = self._store(initial, Kind.PARAMETER)
@@ -259,7 +259,7 @@ class Model:
         return self._move("cpu")
 
     def _move(self, device: str) -> Model:
-        target = ReferenceBackend(array_module(device))
+        target = backend_for(device)
         stores = [
             ArrayStore({path: target.to_device(self._backend.to_host(array)) for path, array in store.items()})
             for store in (self.parameters, self.states, self.gradients)
@@ -322,15 +322,33 @@ class Model:
 
     def to_svg(self, view: str = "forward", depth: int | None = None, **options: Any) -> str:
         """As `Graph.to_svg`, with frozen nodes marked; the backward view also marks what is kept for it."""
-        return model_svg(self, view, depth, options)
+        from graphnn.model_views import draw
+
+        return draw(self, view, depth, options)
 
     def render(self, path: str | os.PathLike[str], view: str = "forward", depth: int | None = None, **how: Any) -> None:
         """Write the drawing, as `to_svg` makes it, to `path`: .svg, .html or .dot."""
-        render_model(self, path, view, depth, how)
+        from graphnn.model_views import write
+
+        write(self, path, view, depth, how)
 
     def summary(self) -> ModelSummary:
         """A printable table; `.to_dict()` is a detached JSON-able copy with all numbers, for `set_params`."""
         return summarize_model(self)
+
+    def explain(
+        self,
+        *inputs: Any,
+        training: bool = False,
+        step: str | int | None = None,
+        ir: bool = False,
+        assembly: bool = False,
+        **named: Any,
+    ) -> Any:
+        """What runs for inputs of these sizes, step by step: `print` it. See `graphnn.explain`; nothing is run."""
+        from graphnn.explanation import explain
+
+        return explain(self, *inputs, training=training, step=step, ir=ir, assembly=assembly, **named)
 
     def set_params(self, summary: Mapping[str, Any]) -> None:
         """Take parameters and states from `summary().to_dict()`; the dict stays as it is.

@@ -1,40 +1,90 @@
-"""Pictures of a model: those of its graph, with what only a model knows: what is frozen and what is kept."""
+"""Pictures of graphs, models and trainers: the one way in for every view."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from graphnn.atomic import replace_file
 from graphnn.compile import Signature, kept_for_backward
-from graphnn.errors import GraphnnError
+from graphnn.errors import GraphnnError, OptionError
+from graphnn.graph.graph import Graph
 from graphnn.ir.tensor_spec import TensorSpec
+from graphnn.model import Model
 from graphnn.model_summary import frozen_marks
+from graphnn.render.options import never
 from graphnn.render.render import render
 from graphnn.render.svg import to_svg
-
-if TYPE_CHECKING:
-    from graphnn.model import Model
+from graphnn.render.views import VIEWS
+from graphnn.run_views import LOWERED, MEASURED, lowered_svg, overlay_of, split_options
+from graphnn.training.trainer import Trainer
 
 ANY_SIZE = 64  # of named dimensions; which values are kept does not depend on it
+ALL_VIEWS = (*VIEWS, *LOWERED, *MEASURED)
+Target = Graph | Model | Trainer
 
 
-def model_svg(model: Model, view: str, depth: int | None, options: Mapping[str, Any]) -> str:
-    """The drawing of a model as SVG text; see `Graph.to_svg`."""
-    return to_svg(model.graph, view, depth, frozen_marks(model), **_with_kept(model, view, options))
+def draw(target: Target, view: str, depth: int | None, options: Mapping[str, Any]) -> str:
+    """Any view as SVG text; see `Graph.to_svg`.
+
+    Raises:
+        OptionError: an unknown view or option, or sizes are missing; says what to give.
+        BackendError: there is no Graphviz, or no such device.
+    """
+    if view in LOWERED:
+        return _lowered(target, view, depth, options)
+    graph, view, is_frozen, options = _as_graph(target, view, options)
+    return to_svg(graph, view, depth, is_frozen, **options)
 
 
-def render_model(
-    model: Model, path: str | os.PathLike[str], view: str, depth: int | None, options: Mapping[str, Any]
+def write(
+    target: Target, path: str | os.PathLike[str], view: str, depth: int | None, options: Mapping[str, Any]
 ) -> None:
-    """Write the drawing of a model to a file; see `Graph.render`."""
-    known = options if Path(path).suffix.lower() == ".html" else _with_kept(model, view, options)  # a page shows none
-    render(model.graph, path, view, depth, frozen_marks(model), **known)
+    """Write a drawing to a file; see `Graph.render`.
+
+    Raises:
+        OptionError, BackendError: as for `draw`; or the ending names no format that the view has.
+        OSError: the folder does not exist or cannot be written.
+    """
+    ending = Path(path).suffix.lower()
+    if view in LOWERED:
+        if ending != ".svg":
+            where = os.fspath(path)
+            raise OptionError(f"the view {view} has another format", where=where, expected=".svg", got=ending)
+        svg = _lowered(target, view, depth, options)
+        with replace_file(path) as file:
+            file.write(svg.encode())
+        return
+    graph, view, is_frozen, known = _as_graph(target, view, options)
+    if ending == ".html":
+        known.pop("kept", None)  # a page shows none
+    render(graph, path, view, depth, is_frozen, **known)
 
 
-def _with_kept(model: Model, view: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    return {"kept": kept_values(model), **options} if view == "backward" else dict(options)
+def _lowered(target: Target, view: str, depth: int | None, options: Mapping[str, Any]) -> str:
+    if depth is not None:
+        raise OptionError(f"the view {view} has no depth: it shows ops", where="depth", expected="None", got=depth)
+    return lowered_svg(target, view, split_options(view, options)[0])
+
+
+def _as_graph(
+    target: Target, view: str, options: Mapping[str, Any]
+) -> tuple[Graph, str, Callable[[str], bool], dict[str, Any]]:
+    """(graph, view of it, what is frozen, options of the drawing); measured numbers become an overlay."""
+    if view not in ALL_VIEWS:
+        raise OptionError("there is no such view", where="view", expected=", ".join(ALL_VIEWS), got=repr(view))
+    rest = dict(options)
+    if view in MEASURED:
+        request, rest = split_options(view, options)
+        rest["overlay"], view = overlay_of(target, view, request), "forward"
+    if isinstance(target, Graph):
+        return target, view, rest.pop("is_frozen", never), rest
+    model = target.model if isinstance(target, Trainer) else target
+    if view == "backward":
+        rest = {"kept": kept_values(model), **rest}
+    return model.graph, view, frozen_marks(model), rest
 
 
 def kept_values(model: Model) -> dict[str, tuple[str, ...]]:

@@ -30,7 +30,7 @@ class Part:
 
 
 def parts_of(
-    target: Model | Trainer, inputs: tuple[Any, ...], named: Mapping[str, Any], training: bool = True
+    target: Model | Trainer, inputs: tuple[Any, ...], named: Mapping[str, Any], training: bool = True, keep: bool = True
 ) -> list[Part]:
     """Forward and backward of a model, or the one step of a trainer; compiled for these arrays, and not run.
 
@@ -39,12 +39,13 @@ def parts_of(
         inputs: those of the model by position; for a trainer (x, y).
         named: inputs of the model by name.
         training: mode of the layers; for a trainer, whether the step updates.
+        keep: of a model: False for forward alone, which keeps nothing for backward.
 
     Raises:
         OptionError: neither a model nor a trainer, or a trainer without x and y.
     """
     if isinstance(target, Model):
-        return _parts_of_model(target, inputs, named, training)
+        return _parts_of_model(target, inputs, named, training, keep)
     if not isinstance(target, Trainer):
         raise OptionError("there is nothing to compile", expected="a Model or a Trainer", got=type(target).__name__)
     if len(inputs) != 2 or named:
@@ -53,14 +54,16 @@ def parts_of(
     return [Part("step", compiled, arrays)]
 
 
-def _parts_of_model(model: Model, inputs: tuple[Any, ...], named: Mapping[str, Any], training: bool) -> list[Part]:
+def _parts_of_model(
+    model: Model, inputs: tuple[Any, ...], named: Mapping[str, Any], training: bool, keep: bool
+) -> list[Part]:
     given, signature = model.bind(inputs, named, training)
-    programs = compile_forward_backward(model.graph, model.flat, signature, frozenset(), model.backend, True)
+    programs = compile_forward_backward(model.graph, model.flat, signature, frozenset(), model.backend, keep)
     parts = [Part("forward", programs.forward, model.call_arrays(given, programs.forward.inputs, model.step))]
     outputs = zip(programs.forward.outputs, programs.forward.program.outputs, strict=True)
     specs = {key.removeprefix("output:"): value.spec for key, value in outputs if key.startswith("output:")}
     floats = tuple(int(index) for index, spec in specs.items() if spec.is_float)
-    if floats:
+    if floats and keep:
         backward = programs.backward(floats)
         arrays = {name: model.parameters[name] for name in backward.inputs if name in model.parameters}
         parts.append(Part("backward", backward, arrays))

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from statistics import median
 from typing import Any
 
 import numpy as np
 
+from graphnn.backends.calls import Inspectable
 from graphnn.backends.executable import Backend
-from graphnn.backends.reference import ReferenceBackend, array_module
+from graphnn.backends.reference import ReferenceBackend, array_module, array_module_of
 from graphnn.errors import OptionError
-from graphnn.ir.program import Phase
+from graphnn.ir.program import Origin, Phase
 from graphnn.model import Model
 from graphnn.plan.cost import cost_of_step
-from graphnn.plan.plan import Step
+from graphnn.plan.members import Member, members_of, shares_of
 from graphnn.plans import Part, parts_of
 from graphnn.render.notebook import bundle
 from graphnn.render.overlay import Overlay
@@ -34,11 +35,14 @@ class Row:
         path: of the node; "loss..." and "optimizer/clip" for what belongs to no node.
         layer: kind of the node, "" for what belongs to no node.
         phase: "forward", "backward" or "update".
-        seconds: the medians of its steps, added up.
+        seconds: the medians of its kernels, added up. The time of a kernel that several workers run is that of all of
+            them divided by their number.
         flops: floating-point operations, by the conventions of `graphnn.plan.cost`.
-        bytes_read: sizes of all operands of its ops.
-        bytes_written: sizes of all results of its ops.
-        steps: number of steps of the plan.
+        bytes_read: sizes of all that its kernels read; what a fused group keeps in registers is not in it.
+        bytes_written: sizes of all that its kernels write.
+        steps: number of kernels that it has a part in; on the device "reference" each step of the plan is one.
+        shared: whether some of its kernels also belong to other rows. Nobody can measure the parts of a kernel: its
+            time is shared among the instructions in it by their operations and bytes (`graphnn.plan.members`).
     """
 
     path: str
@@ -49,6 +53,7 @@ class Row:
     bytes_read: int
     bytes_written: int
     steps: int
+    shared: bool = False
 
 
 @dataclass(frozen=True)
@@ -58,7 +63,7 @@ class Profile:
     Args:
         name: of the graph.
         what: "forward and backward" or "one training step".
-        backend: on which it was measured.
+        backend: on which it was measured, and by how many workers.
         runs: number of measured runs.
         arena_bytes: memory of the largest plan.
         rows: nodes in forward order, phases in theirs.
@@ -136,14 +141,16 @@ QUANTITIES: dict[str, tuple[str, Units, Callable[[Row], float], Callable[[float]
 
 
 def profile(target: Model | Trainer, /, *inputs: Any, runs: int = 5, training: bool = True, **named: Any) -> Profile:
-    """Run a model forward and backward, or a trainer's step, step by step, and measure each step of the plan.
+    """Run a model forward and backward, or a trainer's step, and measure each kernel.
 
+    What is measured is what trains: on "cpu" the native kernels, with all workers at work. The time of a kernel that
+    does the work of several nodes is shared among them, see `Row`. On "reference" each step of the plan is measured.
     The first run is not counted. Gradients of outputs are ones. Parameters, states and gradients stay as they are.
 
     Args:
         target: a model, or a trainer.
         inputs: as for `Model.forward`; for a trainer, x and y as for `Trainer.train_step`.
-        runs: how often to measure; of each step's times the median counts.
+        runs: how often to measure; of each kernel's times the median counts.
         training: mode of the layers; for a trainer, False for the step of `evaluate`.
         named: inputs of a model by name.
 
@@ -154,36 +161,68 @@ def profile(target: Model | Trainer, /, *inputs: Any, runs: int = 5, training: b
         raise OptionError("not a number of runs", where="runs", expected="1, 2, 3...", got=repr(runs))
     model = target.model if isinstance(target, Trainer) else target
     parts = parts_of(target, inputs, named, training)
-    backend = ReferenceBackend(array_module(model.device))
     table = _Table(model)
     results: Mapping[str, Any] = {}
     for part in parts:
-        results, times = _measure(part, results, backend, runs)
-        table.add(part, times)
+        results, measured = _measure(part, results, model.backend, runs)
+        table.add(measured)
     arena = max(part.compiled.executable.plan.arena_bytes for part in parts)
     what = ("one training step" if training else "one evaluation step") if len(parts) == 1 else "forward and backward"
     what = "forward" if parts[-1].name == "forward" else what
-    return Profile(model.graph.default_name, what, backend.name, runs, arena, table.rows(), table.uncounted())
+    return Profile(
+        model.graph.default_name, what, _measured_on(model, parts[0]), runs, arena, table.rows(), table.uncounted()
+    )
+
+
+def _measured_on(model: Model, part: Part) -> str:
+    executable = part.compiled.executable
+    if not isinstance(executable, Inspectable):
+        return ReferenceBackend(array_module(model.device)).name
+    return f"{model.backend.name}, {plural(executable.workers, 'worker')}"
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """A kernel or a step: what is in it, and its seconds."""
+
+    members: Sequence[Member]
+    seconds: float
 
 
 def _measure(
-    part: Part, earlier: Mapping[str, Any], backend: ReferenceBackend, runs: int
-) -> tuple[dict[str, Any], list[float]]:
-    """Outputs by name, and the median seconds of each step."""
-    executable = backend.compile(part.compiled.executable.plan)
+    part: Part, earlier: Mapping[str, Any], backend: Backend, runs: int
+) -> tuple[dict[str, Any], list[_Measured]]:
+    """Outputs by name, and the median seconds of each kernel."""
     known = {**earlier, **part.arrays}
     arrays = [
-        _copy(backend, known[value.name]) if value.name in known else _ones(backend, value.spec)
+        backend.to_device(known[value.name]) if value.name in known else _ones(backend, value.spec)
         for value in part.compiled.program.inputs
     ]
-    executable.run_timed(arrays)
-    measured = [executable.run_timed(arrays) for _ in range(runs)]
-    outputs = dict(zip(part.compiled.outputs, measured[-1][0], strict=True))
-    return outputs, [median(times) for times in zip(*(seconds for _, seconds in measured), strict=True)]
+    run, contents = _runner(part, arrays)
+    run()
+    found = [run() for _ in range(runs)]
+    seconds = [median(times) for times in zip(*(times for _, times in found), strict=True)]
+    measured = [_Measured(members, time) for members, time in zip(contents, seconds, strict=True)]
+    return dict(zip(part.compiled.outputs, found[-1][0], strict=True)), measured
 
 
-def _copy(backend: Backend, array: Any) -> Any:
-    return backend.to_device(array)
+def _runner(
+    part: Part, arrays: Sequence[Any]
+) -> tuple[Callable[[], tuple[list[Any], list[float]]], list[list[Member]]]:
+    """What runs once, (outputs, seconds of each kernel), and what is in each kernel."""
+    executable = part.compiled.executable
+    if isinstance(executable, Inspectable):
+        contents = [members_of(c.op, c.inputs, c.outputs, c.origin, c.runs) for c in executable.calls]
+
+        def native() -> tuple[list[Any], list[float]]:
+            outputs, times = executable.run_timed(arrays)
+            return outputs, [time.shared for time in times]
+
+        return native, contents
+    plan = executable.plan
+    reference = ReferenceBackend(array_module_of(arrays[0]) if arrays else np).compile(plan)
+    steps = [[Member(step.op, step.origin, cost_of_step(plan, step))] for step in plan.steps]
+    return lambda: reference.run_timed(arrays), steps
 
 
 def _ones(backend: Backend, spec: Any) -> Any:
@@ -199,28 +238,34 @@ class _Table:
         self._rows: dict[tuple[str, str], Row] = {}
         self._uncounted: dict[str, None] = {}
 
-    def add(self, part: Part, times: list[float]) -> None:
-        """The steps of a part."""
-        plan = part.compiled.executable.plan
-        for step, seconds in zip(plan.steps, times, strict=True):
-            path, phase = self._path(step), step.origin.phase.value
-            cost = cost_of_step(plan, step)
-            if cost.flops is None:
-                self._uncounted[path] = None
-            old = self._rows.get((path, phase)) or Row(path, self._layers.get(path, ""), phase, 0.0, 0, 0, 0, 0)
-            self._rows[path, phase] = replace(
-                old,
-                seconds=old.seconds + seconds,
-                flops=old.flops + (cost.flops or 0),
-                bytes_read=old.bytes_read + cost.bytes_read,
-                bytes_written=old.bytes_written + cost.bytes_written,
-                steps=old.steps + 1,
-            )
+    def add(self, measured: Sequence[_Measured]) -> None:
+        """The kernels of a part; each is counted once in every row that it has something of."""
+        for each in measured:
+            shares = shares_of(each.members)
+            taking = [(m, share) for m, share in zip(each.members, shares, strict=True) if share]
+            keys = dict.fromkeys((self._path(member.origin), member.origin.phase.value) for member, _ in taking)
+            for member, share in taking:
+                self._add(member, share * each.seconds)
+            for key in keys:
+                row = self._rows[key]
+                self._rows[key] = replace(row, steps=row.steps + 1, shared=row.shared or len(keys) > 1)
 
-    def _path(self, step: Step) -> str:
-        """The node of a step; that of an update is called by its parameter."""
-        path = step.origin.path
-        return self._owners.get(path, path) if step.origin.phase is Phase.UPDATE else path
+    def _add(self, member: Member, seconds: float) -> None:
+        path, phase, cost = self._path(member.origin), member.origin.phase.value, member.cost
+        if cost.flops is None:
+            self._uncounted[path] = None
+        old = self._rows.get((path, phase)) or Row(path, self._layers.get(path, ""), phase, 0.0, 0, 0, 0, 0)
+        self._rows[path, phase] = replace(
+            old,
+            seconds=old.seconds + seconds,
+            flops=old.flops + (cost.flops or 0),
+            bytes_read=old.bytes_read + cost.bytes_read,
+            bytes_written=old.bytes_written + cost.bytes_written,
+        )
+
+    def _path(self, origin: Origin) -> str:
+        """The node of an instruction; that of an update is called by its parameter."""
+        return self._owners.get(origin.path, origin.path) if origin.phase is Phase.UPDATE else origin.path
 
     def rows(self) -> tuple[Row, ...]:
         """Nodes in forward order, then what belongs to none."""
@@ -253,6 +298,8 @@ def _table(profile: Profile) -> Iterator[str]:
     yield from (line.rstrip() for line in (rule, texts[0], rule, *texts[1:-1], rule, texts[-1]))
     rate = f", {profile.flops / profile.seconds / 1e9:.3g} GFLOP/s" if profile.seconds else ""
     yield f"{flops_text(profile.flops)}{rate}; arena {bytes_text(profile.arena_bytes)}; a multiply-add counts 2"
+    if any(row.shared for row in profile.rows):
+        yield "the time of a kernel that does the work of several nodes is shared by their operations and bytes"
     if profile.uncounted:
         yield f"without the operations of {', '.join(profile.uncounted)}: functions whose inside is not known"
 

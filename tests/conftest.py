@@ -1,8 +1,11 @@
 """Settings of the whole suite: Hypothesis profiles, optional parts (`peers`, `gpu`, `browser`) and their report."""
 
+import atexit
 import functools
 import importlib.util
 import os
+import shutil
+import tempfile
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -24,6 +27,13 @@ for helper in sorted(Path(__file__).parent.glob("*.py")):
 settings.register_profile("suite", deadline=None, max_examples=25, derandomize=True)
 settings.register_profile("thorough", deadline=None, max_examples=200, print_blob=True)
 settings.load_profile("suite")
+
+# Machine code that tests make is kept apart from the user's; the processes of one run (they inherit the variable) share
+# it, so that each kernel is compiled once.
+if "GRAPHNN_CACHE_DIR" not in os.environ:
+    _cache = tempfile.mkdtemp(prefix="graphnn-tests-")
+    os.environ["GRAPHNN_CACHE_DIR"] = _cache
+    atexit.register(shutil.rmtree, _cache, ignore_errors=True)
 
 
 @functools.cache

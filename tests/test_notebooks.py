@@ -11,6 +11,8 @@ import pytest
 import graphnn as gnn
 from graphnn import layers
 from graphnn.ir.text import to_text
+from graphnn.render.plan_drawing import plan_svg
+from graphnn.render.program_drawing import program_svg
 from pages import ROOT
 
 TEXT, SVG = "text/plain", "image/svg+xml"
@@ -31,8 +33,8 @@ SHOWN = {  # a value, its text, and its picture
     "graph": lambda t: (t.model.graph, str(t.model.graph.summary()), t.model.graph.to_svg()),
     "model": lambda t: (t.model, str(t.model.summary()), t.model.to_svg()),
     "history": lambda t: (t.history, repr(t.history), t.history.to_svg()),
-    "program": lambda t: (program := gnn.programs_of(t, *BATCH)["step"], to_text(program), gnn.program_svg(program)),
-    "plan": lambda t: (plan := gnn.plans_of(t, *BATCH)["step"], gnn.plan_text(plan), gnn.plan_svg(plan)),
+    "program": lambda t: (program := gnn.programs_of(t, *BATCH)["step"], to_text(program), program_svg(program)),
+    "plan": lambda t: (plan := gnn.plans_of(t, *BATCH)["step"], gnn.plan_text(plan), plan_svg(plan)),
 }
 
 

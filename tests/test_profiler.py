@@ -11,6 +11,7 @@ from graphnn import layers, losses
 from graphnn.backends.reference import ReferenceBackend
 from graphnn.plans import plans_of, programs_of
 from graphnn.profiler import profile
+from graphnn.tiled import Tiled
 
 
 class Slow(gnn.NumericLayer):
@@ -46,7 +47,7 @@ def everything(model):
 
 def test_products_are_counted_by_hand():
     """Of the convolution every tap counts, those in the padding too: 3 * 3 * 3 for each of 4 channels and 64 places."""
-    found = profile(gnn.Model(network()), IMAGES, runs=1)
+    found = profile(gnn.Model(network(), device="reference"), IMAGES, runs=1)
     rows = {(row.path, row.phase): row for row in found.rows}
     conv = 2 * 6 * 64 * 4 * 27
     assert rows["conv", "forward"].flops == conv + 6 * 64 * 4  # the bias
@@ -57,21 +58,54 @@ def test_products_are_counted_by_hand():
     assert (found.what, found.uncounted) == ("forward and backward", ())
 
 
-def test_a_training_step_has_three_phases_and_every_step_of_the_plan():
+def test_the_native_engine_does_the_same_operations_and_adds_up_its_tiles():
+    """Each tile has a gradient of its own for the 25 parameters of the dense layer."""
     model = gnn.Model(network())
+    rows = {(row.path, row.phase): row for row in profile(model, IMAGES, runs=1).rows}
+    steps = plans_of(model, IMAGES)["backward"].steps
+    tiles = next((step.op.tiles for step in steps if isinstance(step.op, Tiled)), 1)
+    assert rows["conv", "forward"].flops == 2 * 6 * 64 * 4 * 27 + 6 * 64 * 4
+    assert rows["dense", "forward"].flops == 2 * 6 * 4 * 5 + 6 * 5
+    assert rows["dense", "backward"].flops == 2 * (2 * 6 * 4 * 5) + 6 * 5 + (tiles - 1) * (20 + 5)
+
+
+def test_every_node_of_a_fused_group_has_a_row_and_a_part_of_its_time():
+    """One kernel multiplies, adds the bias and takes the tanh, whose part is by far the smaller."""
+    x = gnn.Input(("batch", 256), name="x")
+    graph = gnn.Graph(x, layers.Tanh(name="act")(layers.Linear(256, name="dense")(x)))
+    found = profile(gnn.Model(graph), np.ones((64, 256), "float32"), runs=5)
+    dense, act = (next(r for r in found.rows if (r.path, r.phase) == (p, "forward")) for p in ("dense", "act"))
+    assert dense.shared
+    assert act.shared
+    assert (dense.flops, act.flops) == (2 * 64 * 256 * 256 + 64 * 256, 64 * 256)
+    assert (dense.bytes_read, act.bytes_written) == (4 * (64 * 256 + tiled(found) * (256 * 256 + 256)), 4 * 64 * 256)
+    assert 0 < 100 * act.seconds < dense.seconds < found.seconds
+    assert "shared by their operations and bytes" in str(found)
+
+
+def tiled(found):
+    """How many workers read the weights."""
+    return int(found.backend.partition(", ")[2].split()[0])
+
+
+@pytest.mark.parametrize("device", ["cpu", "reference"])
+def test_a_training_step_has_three_phases(device):
+    model = gnn.Model(network(), device=device)
     trainer = gnn.Trainer(model, losses.CrossEntropy(), "sgd")
     before = everything(model)
     found = profile(trainer, IMAGES, LABELS, runs=2)
     assert everything(model) == before
     assert trainer.steps == 0
     (plan,) = plans_of(trainer, IMAGES, LABELS).values()
-    assert sum(row.steps for row in found.rows) == len(plan.steps)
     phases = {row.path: [] for row in found.rows}
     for row in found.rows:
         phases[row.path].append(row.phase)
     assert phases["conv"] == phases["norm"] == phases["dense"] == ["forward", "backward", "update"]
     assert phases["pool"] == phases["loss"] == ["forward", "backward"]
     assert found.arena_bytes == plan.arena_bytes
+    assert found.backend.startswith(device)
+    if device == "reference":
+        assert sum(row.steps for row in found.rows) == len(plan.steps)
     assert profile(trainer, IMAGES, LABELS, runs=1, training=False).what == "one evaluation step"
 
 

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from graphnn.ir.program import Program
 from graphnn.ops.op import Array
 from graphnn.plan.plan import Plan
 
@@ -33,6 +34,10 @@ class Backend(ABC):
     """Turns Plans into Executables, and moves arrays."""
 
     name: str
+
+    def rewrite(self, program: Program) -> Program:
+        """The program as this backend runs it best, behind the standard passes; by default as it is."""
+        return program
 
     @abstractmethod
     def compile(self, plan: Plan) -> Executable:

@@ -9,14 +9,15 @@ import numpy as np
 
 from graphnn.cli.data import split_inputs
 from graphnn.cli.output import coloured, emit
-from graphnn.cli.sizes import add_sizes, random_inputs, size_text, sizes_of
-from graphnn.cli.target import add_target, load_model
+from graphnn.cli.sizes import add_sizes, size_text, sizes_of
+from graphnn.cli.target import add_device, add_target, load_model
 from graphnn.errors import GradientError
 from graphnn.gradient_check import GradientReport, check_gradients
 from graphnn.graph.graph import Graph
 from graphnn.graph.summary import walk
 from graphnn.ir.program import Kind
 from graphnn.model import Model
+from graphnn.run_views import random_inputs
 
 
 def add(commands: Any, common: argparse.ArgumentParser) -> argparse.ArgumentParser:
@@ -32,12 +33,13 @@ def add(commands: Any, common: argparse.ArgumentParser) -> argparse.ArgumentPars
     parser.add_argument("--training", action="store_true", help="layers as in training: dropout, batch statistics")
     parser.add_argument("--tolerance", type=float, default=1e-5, metavar="T", help="largest relative error allowed")
     parser.add_argument("--seed", type=int, default=0, help="of random numbers and directions")
+    add_device(parser)
     return parser
 
 
 def run(options: argparse.Namespace) -> int:
     """Print a line for each node."""
-    model = load_model(options.target)
+    model = load_model(options.target, device=options.device)
     sizes = sizes_of(model.graph, options)
     if options.data:
         arrays, _ = split_inputs(model.graph, options.data, needs_targets=False)

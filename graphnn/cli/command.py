@@ -14,10 +14,10 @@ from types import FrameType
 from typing import Any
 
 from graphnn import __version__
-from graphnn.cli import check, demo, diff, doctor, explain, predict, render, summary, train
+from graphnn.cli import bench, check, demo, diff, doctor, explain, predict, render, summary, train
 from graphnn.errors import DivergenceError, GraphnnError
 
-COMMANDS = (render, summary, explain, check, diff, train, predict, demo, doctor)
+COMMANDS = (render, summary, explain, check, diff, train, predict, demo, doctor, bench)
 FAILURE, USAGE, DIVERGED = 1, 2, 3
 INTERRUPTED, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM
 DESCRIPTION = "Neural networks declared as graphs: draw, check, compare, train and run them."

@@ -10,6 +10,7 @@ import numpy as np
 
 from graphnn.cli.output import emit, note
 from graphnn.cli.predict import predict
+from graphnn.cli.target import add_device
 from graphnn.errors import BackendError
 from graphnn.files.npz import save_arrays
 from graphnn.graph.graph import Graph
@@ -38,6 +39,7 @@ def add(commands: Any, common: argparse.ArgumentParser) -> argparse.ArgumentPars
     )  # fmt: skip
     parser.add_argument("--out", default="graphnn-demo", metavar="FOLDER", help="default: graphnn-demo")
     parser.add_argument("--epochs", type=int, default=6, help="passes over the data (default: 6)")
+    add_device(parser)
     return parser
 
 
@@ -93,7 +95,9 @@ def load_digits() -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.n
 
 def _train(graph: Graph, train: Any, test: Any, options: argparse.Namespace) -> Trainer:
     steps = max(options.epochs, 1) * -(-len(train[0]) // BATCH_SIZE)
-    trainer = Trainer(Model(graph, seed=0), "cross_entropy", Adam(Cosine(5e-3, steps)), ["accuracy"])
+    trainer = Trainer(
+        Model(graph, seed=0, device=options.device or "cpu"), "cross_entropy", Adam(Cosine(5e-3, steps)), ["accuracy"]
+    )
     note(f"training on {len(train[0]):,} digits, testing on {len(test[0]):,}")
     trainer.fit(train, options.epochs, BATCH_SIZE, validation=test, seed=0)
     return trainer

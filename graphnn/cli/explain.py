@@ -8,7 +8,9 @@ from typing import Any
 from graphnn.autodiff import differentiate
 from graphnn.cli.output import emit
 from graphnn.cli.sizes import add_sizes, size_text, sizes_of, specs_of
-from graphnn.cli.target import add_target, load_graph
+from graphnn.cli.target import add_target, load_graph, load_model
+from graphnn.errors import OptionError
+from graphnn.explanation import explain
 from graphnn.graph.graph import Graph
 from graphnn.graph.lower import lower
 from graphnn.ir.program import Kind, Program
@@ -16,6 +18,7 @@ from graphnn.ir.text import to_text
 from graphnn.passes.pipeline import run_passes
 from graphnn.plan.memory import make_plan
 from graphnn.plan.plan import Plan
+from graphnn.run_views import random_inputs
 
 
 def add(commands: Any, common: argparse.ArgumentParser) -> argparse.ArgumentParser:
@@ -32,11 +35,21 @@ def add(commands: Any, common: argparse.ArgumentParser) -> argparse.ArgumentPars
     parser.add_argument("--training", action="store_true", help="layers as in training: dropout, batch statistics")
     parser.add_argument("--gradients", action="store_true", help="with the gradients of all parameters")
     parser.add_argument("--raw", action="store_true", help="as lowered: before any pass has simplified it")
+    native = parser.add_argument_group("native kernels")
+    text = "what runs on this machine: formulas, memory, tiles and kernels, step by step"
+    native.add_argument("--native", action="store_true", help=text)
+    native.add_argument("--step", metavar="N", help="only this step, such as 3 or 2.5; with --native")
+    native.add_argument("--ir", action="store_true", help="with the LLVM IR of the kernels; with --native")
+    native.add_argument("--assembly", action="store_true", help="with their machine code; with --native")
     return parser
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print one or both."""
+    """Print one or both, or what runs natively."""
+    if options.native:
+        return _run_native(options)
+    if options.step or options.ir or options.assembly:
+        raise OptionError("steps, IR and machine code are those of kernels", where="explain", fix="add --native")
     graph = load_graph(options.target)
     sizes = sizes_of(graph, options)
     program = program_of(graph, sizes, options.training, options.gradients, options.raw)
@@ -50,6 +63,15 @@ def run(options: argparse.Namespace) -> int:
         data["plan"] = plan_data(plan)
         parts.append(plan_text(plan))
     emit(options, data, "\n\n".join(parts))
+    return 0
+
+
+def _run_native(options: argparse.Namespace) -> int:
+    model = load_model(options.target)
+    inputs = random_inputs(model.graph, sizes_of(model.graph, options)).values()
+    training = options.training or options.gradients
+    found = explain(model, *inputs, training=training, step=options.step, ir=options.ir, assembly=options.assembly)
+    emit(options, found.to_dict(), found)
     return 0
 
 

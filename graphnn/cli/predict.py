@@ -11,7 +11,7 @@ import numpy as np
 
 from graphnn.cli.data import LAYOUT, TARGET, split_inputs
 from graphnn.cli.output import STDOUT, check_folder, emit, note, write
-from graphnn.cli.target import add_target, load_model
+from graphnn.cli.target import add_device, add_target, load_model
 from graphnn.files.npz import npz_path, save_arrays
 from graphnn.model import Model
 from graphnn.training.data import Batches
@@ -30,13 +30,14 @@ def add(commands: Any, common: argparse.ArgumentParser) -> argparse.ArgumentPars
     text = "npz file to write; - prints it, as JSON numbers with --json"
     parser.add_argument("-o", "--output", required=True, metavar="FILE", help=text)
     parser.add_argument("--batch-size", type=int, default=256, metavar="N", help="examples at once (default: 256)")
+    add_device(parser)
     return parser
 
 
 def run(options: argparse.Namespace) -> int:
     """Load, compute, write."""
     check_folder(options.output)
-    model = load_model(options.target)
+    model = load_model(options.target, device=options.device)
     if options.weights:
         model.load_weights(options.weights)
     else:

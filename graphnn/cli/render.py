@@ -8,28 +8,18 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from graphnn.cli.explain import program_of
 from graphnn.cli.output import STDOUT, emit, write
-from graphnn.cli.sizes import add_sizes, random_inputs, sizes_of
-from graphnn.cli.target import add_target, load_target
+from graphnn.cli.sizes import add_sizes, sizes_of
+from graphnn.cli.target import add_device, add_target, load_target, on_device
 from graphnn.errors import OptionError
 from graphnn.graph.graph import Graph
 from graphnn.model import Model
-from graphnn.plan.memory import make_plan
-from graphnn.profiler import profile
-from graphnn.render.memory import memory_svg
+from graphnn.model_views import ALL_VIEWS
 from graphnn.render.options import DIRECTIONS, SHOWN, THEMES
-from graphnn.render.overlay import Overlay
-from graphnn.render.program_drawing import program_svg
-from graphnn.render.views import VIEWS
-from graphnn.values import inspect_values
+from graphnn.run_views import LOWERED, MEASURED, PARTS, STAGES
 
 FORMATS = ("svg", "html", "dot")
-LOWERED = ("program", "memory")  # views of what a network becomes; they need sizes
-MEASURED, VALUES = ("seconds", "flops", "bytes"), ("outputs", "gradients")
-OPTIONS = ("expand", "collapse", "fold", "show", "direction", "theme")
+LOOKS = ("depth", "expand", "collapse", "fold", "show", "direction", "theme", "part", "stage", "of")
 
 
 def add(commands: Any, common: argparse.ArgumentParser) -> argparse.ArgumentParser:
@@ -41,9 +31,7 @@ def add(commands: Any, common: argparse.ArgumentParser) -> argparse.ArgumentPars
     add_target(parser)
     parser.add_argument("-o", "--output", required=True, metavar="FILE", help="file to write; - prints the picture")
     parser.add_argument("--format", choices=FORMATS, help="default: by the ending of FILE; svg for -")
-    parser.add_argument("--view", default="forward", help=f"{', '.join((*VIEWS, *LOWERED))} (default: forward)")
-    text = "colour nodes by a number, taken from a run on random inputs"
-    parser.add_argument("--overlay", choices=(*MEASURED, *VALUES), help=text)
+    parser.add_argument("--view", default="forward", help=f"{', '.join(ALL_VIEWS)} (default: forward)")
     look = parser.add_argument_group("what is shown and how")
     look.add_argument("--depth", type=int, metavar="N", help="how many levels of modules to open; all by default")
     for name in ("expand", "collapse"):
@@ -53,9 +41,20 @@ def add(commands: Any, common: argparse.ArgumentParser) -> argparse.ArgumentPars
     look.add_argument("--show", action="append", choices=SHOWN, help="a further line on every node; may be repeated")
     look.add_argument("--direction", choices=DIRECTIONS, help="where data flow to (default: down)")
     look.add_argument("--theme", choices=THEMES, help="colours (default: auto, as the reader's system prefers)")
-    look.add_argument("--gradients", action="store_true", help="program and memory: with the gradients of parameters")
-    add_sizes(parser)
+    _add_run(parser)
     return parser
+
+
+def _add_run(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group(f"views {', '.join((*LOWERED, *MEASURED))}, which are of a run on random numbers")
+    text = "of memory, program and plan: training is forward and backward in one (default: forward)"
+    group.add_argument("--part", choices=PARTS, help=text)
+    text = "of the same: ops as on every device, or what the device makes of them (default: ops)"
+    group.add_argument("--stage", choices=STAGES, help=text)
+    text = "seconds, flops or bytes of a profile (default: seconds); outputs or gradients of values (default: outputs)"
+    group.add_argument("--of", metavar="WHAT", help=text)
+    add_device(group)
+    add_sizes(parser)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -65,8 +64,7 @@ def run(options: argparse.Namespace) -> int:
     if ending not in formats:
         expected = ", ".join(f".{name}" for name in formats)
         raise OptionError("the file ending names no format", where=options.output, expected=expected, got=f".{ending}")
-    target = load_target(options.target)
-    content = _lowered(target, options) if options.view in LOWERED else _draw(target, options, ending)
+    content = _draw(load_target(options.target), options, ending)
     write(options.output, content)
     if options.output != STDOUT:
         data = {"file": options.output, "format": ending, "view": options.view, "bytes": len(content)}
@@ -74,30 +72,18 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _lowered(target: Graph | Model, options: argparse.Namespace) -> bytes:
-    graph = target.graph if isinstance(target, Model) else target
-    program = program_of(graph, sizes_of(graph, options), gradients=options.gradients)
-    if options.view == "program":
-        return program_svg(program, graph.default_name).encode()
-    return memory_svg(make_plan(program), f"memory of {graph.default_name}").encode()
-
-
 def _draw(target: Graph | Model, options: argparse.Namespace, ending: str) -> bytes:
-    given: dict[str, Any] = {name: getattr(options, name) for name in OPTIONS if getattr(options, name) is not None}
-    if options.overlay:
-        model = target if isinstance(target, Model) else Model(target)
-        given["overlay"] = _overlay(model, sizes_of(model.graph, options), options.overlay)
+    given: dict[str, Any] = {name: getattr(options, name) for name in LOOKS if getattr(options, name) is not None}
+    if options.view in (*LOWERED, *MEASURED):
+        target = on_device(target if isinstance(target, Model) else Model(target), options.device)
+        given["sizes"] = sizes_of(target.graph, options)
+        if options.view == "program" and "expand" in given:
+            (given["expand"],) = given["expand"] if len(given["expand"]) == 1 else _one_glob(given["expand"])
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, f"picture.{ending}")
-        target.render(path, view=options.view, depth=options.depth, **given)
+        target.render(path, view=options.view, **given)
         return Path(path).read_bytes()
 
 
-def _overlay(model: Model, sizes: dict[str, int], what: str) -> Overlay:
-    inputs: dict[str, Any] = dict(random_inputs(model.graph, sizes, seed=0))
-    if what in MEASURED:
-        return profile(model, **inputs).overlay(what)
-    names = model.graph.output_names or ("",)
-    specs = [spec.bind(sizes) for spec in model.graph.output_specs]
-    ones = {n: np.ones(tuple(map(int, s.shape)), s.dtype) for n, s in zip(names, specs, strict=True) if s.is_float}
-    return inspect_values(model, output_gradients=ones.get("", ones), **inputs).overlay(what)
+def _one_glob(given: list[str]) -> list[str]:
+    raise OptionError("a program opens what one glob names", where="--expand", expected="once", got=", ".join(given))

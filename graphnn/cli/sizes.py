@@ -5,14 +5,11 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping
 
-import numpy as np
-
 from graphnn.errors import OptionError, ShapeError
 from graphnn.graph.graph import Graph
 from graphnn.graph.layer import InputNode
 from graphnn.ir.dimension import Dimension
 from graphnn.ir.tensor_spec import TensorSpec
-from graphnn.ops.random import RandomStream
 
 DEFAULT_SIZE = 8
 
@@ -51,16 +48,6 @@ def specs_of(graph: Graph, sizes: Mapping[str, int], dtype: str = "float32") -> 
     """The spec of each input with integer sizes."""
     bound = {node.name: node.spec.bind(sizes) for node in graph.inputs}
     return {name: spec.with_dtype(dtype) if spec.is_float else spec for name, spec in bound.items()}
-
-
-def random_inputs(graph: Graph, sizes: Mapping[str, int], seed: int) -> dict[str, np.ndarray]:
-    """Normal numbers for floats; 0 and 1 for integers, which are valid indices almost everywhere."""
-    arrays = {}
-    for name, spec in specs_of(graph, sizes).items():
-        stream, shape = RandomStream(seed, f"input {name}"), tuple(map(int, spec.shape))
-        numbers = stream.normal(shape) if spec.is_float else stream.uniform(shape) < 0.5
-        arrays[name] = numbers.astype(spec.dtype)
-    return arrays
 
 
 def size_text(sizes: Mapping[str, int]) -> str:

@@ -9,6 +9,7 @@ import runpy
 import sys
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,35 @@ from graphnn.errors import GraphError, GraphnnError
 from graphnn.graph.graph import Graph
 from graphnn.model import Model
 
+DEVICES = ("cpu", "reference", "cuda")
 FORMS = "file.py:name, package.module:name, or a graph JSON file"
 
 
 def add_target(parser: argparse.ArgumentParser, name: str = "target", meaning: str = "the network") -> None:
     """The positional argument of a command that reads a network."""
     parser.add_argument(name, metavar=name.upper(), help=f"{meaning}: {FORMS}")
+
+
+def add_device(parser: Any) -> None:
+    """The option that says where to run."""
+    text = "cpu (native code), reference (NumPy, slow and plain) or cuda (CuPy); default: that of a Model, or else cpu"
+    parser.add_argument("--device", choices=DEVICES, help=text)
+
+
+def on_device(model: Model, device: str | None) -> Model:
+    """The model with the same numbers on a device; None leaves it where it is.
+
+    Raises:
+        BackendError: what the device needs is missing.
+    """
+    if device is None or device == model.device:
+        return model
+    moved = Model(model.graph, model.seed, device, model.dtype)
+    for old, new in ((model.parameters, moved.parameters), (model.states, moved.states)):
+        new.update({path: model.to_host(array) for path, array in old.items()})
+    for pattern in sorted(model.frozen_nodes() | model.fixed_parameters()):
+        moved.freeze(escape(pattern))
+    return moved
 
 
 def load_graph(target: str) -> Graph:
@@ -35,16 +59,16 @@ def load_graph(target: str) -> Graph:
     return found.graph if isinstance(found, Model) else found
 
 
-def load_model(target: str, seed: int | None = None) -> Model:
+def load_model(target: str, seed: int | None = None, device: str | None = None) -> Model:
     """The model that a target names, or a new one of its graph; a given seed makes a new one in any case.
 
     Raises:
-        GraphError, FileFormatError: as for `load_graph`.
+        GraphError, FileFormatError: as for `load_graph`. BackendError: what the device needs is missing.
     """
     found = load_target(target)
     if isinstance(found, Model) and seed is None:
-        return found
-    return Model(found.graph if isinstance(found, Model) else found, seed or 0)
+        return on_device(found, device)
+    return Model(found.graph if isinstance(found, Model) else found, seed or 0, device or "cpu")
 
 
 def load_target(target: str) -> Graph | Model:

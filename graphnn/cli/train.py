@@ -15,23 +15,25 @@ from typing import Any
 
 from graphnn.cli.data import hold_out, split_inputs
 from graphnn.cli.output import check_folder, emit, note
-from graphnn.cli.target import add_target, load_model
+from graphnn.cli.target import add_device, add_target, load_model
 from graphnn.errors import OptionError
-from graphnn.files.npz import npz_path
+from graphnn.files.npz import load_arrays, npz_path
 from graphnn.model import Model
 from graphnn.optimizers import optimizer
 from graphnn.render.text import plural
 from graphnn.training.callbacks import Callback, Training
+from graphnn.training.checkpoint import is_checkpoint
 from graphnn.training.history import History
 from graphnn.training.trainer import Trainer
 
 SECONDS_BETWEEN_WRITES = 1.0
 EPILOG = """\
 The data file holds arrays by input name, and targets as y (y/OUTPUT for each
-of several outputs). Weights and history are written after an epoch, at most
-once a second, and at the end; each file all or nothing. Ctrl-C or SIGTERM ends
-the training after the step at hand and still writes both; a second Ctrl-C ends
-it at once.
+of several outputs). Weights, history and checkpoint are written after an epoch,
+at most once a second, and at the end; each file all or nothing. Ctrl-C or
+SIGTERM ends the training after the step at hand and still writes them; a second
+Ctrl-C ends it at once. The same command with --resume CHECKPOINT goes on as if
+it had never stopped.
 
   graphnn train net.py:graph --data train.npz --loss cross_entropy \\
       --metric accuracy --epochs 10 --weights net.npz --history net.csv
@@ -52,14 +54,16 @@ def add(commands: Any, common: argparse.ArgumentParser) -> argparse.ArgumentPars
     parser.add_argument("--optimizer", default="adam", metavar="NAME", help="sgd, adam, adam_w... (default: adam)")
     parser.add_argument("--learning-rate", type=float, metavar="RATE", help="default: that of the optimizer")
     parser.add_argument("--clip-norm", type=float, metavar="NORM", help="largest norm of all gradients together")
-    parser.add_argument("--epochs", type=int, default=1, help="passes over the data (default: 1)")
+    parser.add_argument("--epochs", type=int, default=1, help="passes over the data, before --resume too (default: 1)")
     parser.add_argument("--batch-size", type=int, default=32, metavar="N", help="examples per step (default: 32)")
     text = "npz file, or a share of the data such as 0.2 that is held out"
     parser.add_argument("--validation", metavar="FILE|SHARE", help=text)
     parser.add_argument("--seed", type=int, help="of initial weights, masks and the order of examples (default: 0)")
-    parser.add_argument("--resume", metavar="FILE", help="npz file of weights to start from")
+    parser.add_argument("--resume", metavar="FILE", help="checkpoint to go on from, or weights to start from")
+    parser.add_argument("--checkpoint", metavar="FILE", help="npz file to write all to that --resume needs")
     parser.add_argument("--weights", metavar="FILE", help="npz file to write weights to")
     parser.add_argument("--history", metavar="FILE", help="file to write the history to: .csv, .jsonl or .svg")
+    add_device(parser)
     parser.add_argument("--quiet", action="store_true", help="no progress on stderr")
     return parser
 
@@ -67,18 +71,19 @@ def add(commands: Any, common: argparse.ArgumentParser) -> argparse.ArgumentPars
 def run(options: argparse.Namespace) -> int:
     """Train, write, report."""
     _check_files(options)
-    model = load_model(options.target, options.seed)
-    if options.resume:
-        model.load_weights(options.resume)
+    model = load_model(options.target, options.seed, options.device)
     train, validation = _load(model, options)
     trainer = _trainer(model, options)
-    if not options.weights:
+    if options.resume:
+        _resume(trainer, options.resume)
+    if not (options.weights or options.checkpoint):
         note("note: the trained weights are not kept; give --weights FILE")
-    saving = Saving(options.weights, options.history)
+    saving = Saving(options.weights, options.history, options.checkpoint)
+    epochs = max(options.epochs - len(trainer.history), 0) if options.resume else options.epochs
     with _stop_on_termination(trainer) as ended:
         try:
             history = trainer.fit(
-                train, options.epochs, options.batch_size, validation, [saving],
+                train, epochs, options.batch_size, validation, [saving],
                 seed=options.seed or 0, progress=not options.quiet,
             )  # fmt: skip
         finally:  # also when the training diverged: then with the epochs that went well
@@ -91,11 +96,18 @@ def run(options: argparse.Namespace) -> int:
 
 
 class Saving(Callback):
-    """Writes weights and history after an epoch, so that little is lost whatever happens; once a second is enough."""
+    """Writes its files after an epoch, so that little is lost whatever happens; once a second is enough."""
 
-    def __init__(self, weights: str | None, history: str | None, clock: Callable[[], float] = time.monotonic):
+    def __init__(
+        self,
+        weights: str | None,
+        history: str | None,
+        checkpoint: str | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ):
         self.weights = weights
         self.history = history
+        self.checkpoint = checkpoint
         self._clock = clock
         self._last = -math.inf
 
@@ -109,6 +121,8 @@ class Saving(Callback):
         """Each file as a whole, or as it was."""
         if self.weights:
             trainer.model.save_weights(self.weights)
+        if self.checkpoint:
+            trainer.save_checkpoint(self.checkpoint)
         write_history(trainer.history, self.history)
 
 
@@ -127,6 +141,15 @@ def _check_files(options: argparse.Namespace) -> None:
         raise OptionError("the ending names no format", where="--history", expected=expected, got=options.history)
     check_folder(options.history)
     check_folder(options.weights)
+    check_folder(options.checkpoint)
+
+
+def _resume(trainer: Trainer, path: str) -> None:
+    """From a checkpoint all of it; from a file of weights those."""
+    if is_checkpoint(load_arrays(path)):
+        trainer.load_checkpoint(path)
+    else:
+        trainer.model.load_weights(path)
 
 
 def _load(model: Model, options: argparse.Namespace) -> tuple[Any, Any]:
@@ -188,7 +211,10 @@ def _mark(history: History, status: str) -> None:
 def _report(trainer: Trainer, options: argparse.Namespace) -> None:
     history = trainer.history
     last = history.rows[-1] if history.rows else {}
-    files = {"weights": options.weights and str(npz_path(options.weights)), "history": options.history}
+    files = {
+        "weights": options.weights and str(npz_path(options.weights)), "history": options.history,
+        "checkpoint": options.checkpoint and str(npz_path(options.checkpoint)),
+    }  # fmt: skip
     written = {name: path for name, path in files.items() if path}
     data = {"status": history.status, "epochs": len(history), "steps": trainer.steps, "last": last, "files": written}
     numbers = [f"{key} {value:.4g}" for key, value in last.items() if isinstance(value, float) and key != "seconds"]

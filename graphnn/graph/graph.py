@@ -225,19 +225,25 @@ class Graph(Composite):
         """The drawing as SVG text; the same graph gives the same bytes everywhere.
 
         Args:
-            view: "forward", "backward" or "schedule".
+            view: "forward", "backward" or "schedule"; "memory", "program" or "plan": what the graph becomes; "profile"
+                or "values": numbers of a run. The last five need `sizes` or `inputs`.
             depth: how many levels of modules are open; None for all, or fewer in a large graph.
-            options: direction, theme, expand, collapse, fold, show, overlay: see `graphnn.render.options.Options`.
-        """
-        from graphnn.render.svg import to_svg
+            options: direction, theme, expand, collapse, fold, show, overlay: see `graphnn.render.options.Options`; for
+                the views of a run those of `graphnn.run_views.Request`.
 
-        return to_svg(self, view, depth, **options)
+        Raises:
+            OptionError: an unknown view or option, or sizes are missing; says what to give.
+            BackendError: there is no Graphviz.
+        """
+        from graphnn.model_views import draw
+
+        return draw(self, view, depth, options)
 
     def render(self, path: str, view: str = "forward", depth: int | None = None, **options: Any) -> None:
         """Write the drawing to `path`: .svg, .html or .dot; `options` are those of `to_svg`."""
-        from graphnn.render.render import render
+        from graphnn.model_views import write
 
-        render(self, path, view, depth, **options)
+        write(self, path, view, depth, options)
 
     def to_json(self) -> str:
         """Canonical JSON text of the graph; `Graph.from_json` reads it."""

@@ -234,7 +234,7 @@ class Sigmoid(Elementwise):
     """y = 1 / (1 + exp(-x)), without overflow. Gradient: dx = dy * y * (1 - y)."""
 
     name = "sigmoid"
-    expression = "T(0.5) + T(0.5) * tanh(T(0.5) * x0)"
+    expression = "sigmoid(x0)"
 
     def reference(self, xp: ArrayModule, *arrays: Array) -> Array:
         """exp is only taken of numbers <= 0; for x < 0 the form exp(x) / (1 + exp(x)) keeps small values exact."""

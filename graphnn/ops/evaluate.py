@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from graphnn.errors import GraphnnError
 from graphnn.ir.program import Instruction, Program, Value
 from graphnn.ops.op import Array, ArrayModule, Op
 
@@ -27,10 +28,13 @@ def evaluate(xp: ArrayModule, program: Program, arrays: Sequence[Array]) -> dict
 
 
 def run_instruction(xp: ArrayModule, instruction: Instruction, arrays: Sequence[Array]) -> list[Array]:
-    """The outputs of one instruction as arrays of exactly the inferred dtype and shape."""
+    """The outputs of one instruction as arrays of exactly the inferred dtype and shape; errors name its node."""
     op = instruction.op
     if not isinstance(op, Op):
         raise TypeError(op)
-    result = op.reference(xp, *arrays)
+    try:
+        result = op.reference(xp, *arrays)
+    except GraphnnError as error:  # such as an index out of range
+        raise error.locate(instruction.origin.path) from None
     results = result if isinstance(result, tuple) else (result,)
     return [xp.asarray(array, order="C") for array in results]  # as a plan holds them: BLAS rounds views otherwise

@@ -57,6 +57,10 @@ class Op(ABC):
         """
         return (None,) * len(inputs)
 
+    def may_overwrite(self, source: int, output: int) -> bool:
+        """Whether output number `output` may be written over input number `source`, if their specs are equal."""
+        return self.may_write_input
+
     def __call__(self, *inputs: Tensor) -> Any:
         outputs = emit(self, inputs)
         return outputs[0] if len(outputs) == 1 else outputs

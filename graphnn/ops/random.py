@@ -54,7 +54,7 @@ def philox4x32(xp: ArrayModule, counters: tuple[Array, ...], keys: tuple[Array, 
 
 
 def random_words(xp: ArrayModule, count: int, stream: int, random: Array, first_block: int = 0) -> Array:
-    """The first `count` words of a stream, from block `first_block` on; `RandomBits` says which they are."""
+    """`count` words of a stream, from block `first_block` on; `RandomBits` says which they are."""
     random = random.astype("uint64")
     keys = (random[0] ^ (stream & LOW), random[1] ^ (stream >> 32))
     words = xp.empty((-(-count // 4), 4), "uint32")
@@ -74,6 +74,9 @@ class RandomBits(Op):
     word i % 4 of the Philox block with the counter (i // 4 low, i // 4 high, step low, step high) and the key
     (seed low ^ stream low, seed high ^ stream high).
 
+    With a second input, `first`, the output is the part of a larger draw that starts at element `first` of that, in C
+    order: so the tiles of a batch draw what the whole batch would draw.
+
     Args:
         shape: of the output.
         stream: 64-bit number that tells apart the places that draw, see `stream_of`.
@@ -84,8 +87,11 @@ class RandomBits(Op):
     stream: int
 
     def infer(self, *specs: TensorSpec) -> tuple[TensorSpec, ...]:
-        """uint32[4] -> uint32 of the shape."""
-        (random,) = specs
+        """uint32[4], or uint32[4] and int64[] -> uint32 of the shape."""
+        random, *first = specs
+        if first not in ([], [TensorSpec((), "int64")]):
+            got = ", ".join(map(str, first))
+            raise DTypeError("`random_bits` needs the number of its first element", expected="int64[]", got=got)
         if random.dtype != "uint32":
             raise DTypeError("`random_bits` needs the words of seed and step", expected="uint32[4]", got=random)
         if random.shape != (4,):
@@ -95,8 +101,11 @@ class RandomBits(Op):
         return (TensorSpec(self.shape, "uint32"),)
 
     def reference(self, xp: ArrayModule, *arrays: Array) -> Array:
-        """`random_words`."""
-        return random_words(xp, operator.index(math.prod(self.shape)), self.stream, arrays[0]).reshape(self.shape)
+        """`random_words`; a part may start within a block of 4."""
+        count, first = operator.index(math.prod(self.shape)), int(arrays[1]) if arrays[1:] else 0
+        skipped = first % 4
+        words = random_words(xp, skipped + count, self.stream, arrays[0], first // 4)
+        return words[skipped:].reshape(self.shape)
 
 
 def stream_of(path: str, index: int = 0) -> int:

@@ -4,20 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 from graphnn.ir.program import Instruction, Program
 from graphnn.ir.verify import verify
-from graphnn.scan import Scan
+from graphnn.ops.fused import Fused
+
+Rewrite = Callable[[Program], Program]
 
 
-def rewrite_bodies(program: Program, rewrite: Callable[[Program], Program]) -> Program:
-    """`program` with `rewrite` applied to the body of every scan, and to the scans in it, innermost first."""
-    instructions = tuple(_rewritten(instruction, rewrite) for instruction in program.instructions)
-    return replace(program, instructions=instructions)
+def rewrite_bodies(program: Program, rewrite: Rewrite) -> Program:
+    """`program` with `rewrite` applied to the body of every loop, and to the loops in it, innermost first.
+
+    A loop is any op with a Program `body`, such as Scan; a Fused is none: its body stays as it is.
+    """
+
+    def inside(body: Program) -> Program:
+        return rewrite(rewrite_bodies(body, rewrite))
+
+    return replace(program, instructions=tuple(with_body(i, inside) for i in program.instructions))
 
 
-def _rewritten(instruction: Instruction, rewrite: Callable[[Program], Program]) -> Instruction:
-    if not isinstance(instruction.op, Scan):
+def with_body(instruction: Instruction, rewrite: Rewrite) -> Instruction:
+    """The instruction with the body of its loop rewritten; all others as they are."""
+    op: Any = instruction.op  # a frozen dataclass, as all ops
+    body = None if isinstance(op, Fused) else getattr(op, "body", None)
+    if not isinstance(body, Program):
         return instruction
-    body = verify(rewrite(rewrite_bodies(instruction.op.body, rewrite)))
-    return replace(instruction, op=replace(instruction.op, body=body))
+    return replace(instruction, op=replace(op, body=verify(rewrite(body))))

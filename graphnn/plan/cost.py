@@ -12,11 +12,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from graphnn.ir.program import Operation
+from graphnn.ir.program import Operation, Program
 from graphnn.ir.tensor_spec import TensorSpec
 from graphnn.ops.convolution import Convolution, ConvolutionInputGradient, ConvolutionWeightGradient
 from graphnn.ops.creation import Cast, Fill, Iota, StopGradient
 from graphnn.ops.elementwise import Elementwise, Where
+from graphnn.ops.fused import Fused
 from graphnn.ops.indexing import CumulativeSum, Gather, GatherAlong, OneHot, ScatterAdd, ScatterAddAlong
 from graphnn.ops.linalg import MatMul
 from graphnn.ops.op import Op
@@ -28,6 +29,7 @@ from graphnn.ops.shape import BroadcastTo, Concatenate, Flip, Pad, Reshape, Slic
 from graphnn.ops.sorting import Sort, TopK
 from graphnn.plan.plan import Plan, Step
 from graphnn.scan import Scan
+from graphnn.tiled import Tiled
 
 Specs: TypeAlias = Sequence[TensorSpec]
 Count: TypeAlias = Callable[[Any, Specs, Specs], int | None]
@@ -51,7 +53,9 @@ def cost_of(op: Operation, inputs: Specs, outputs: Specs) -> Cost:
         outputs: known sizes.
     """
     if isinstance(op, Scan):
-        return _cost_of_scan(op)
+        return _cost_of_loop(op.body, op.length.__index__())
+    if isinstance(op, Tiled):
+        return _cost_of_loop(op.body, op.tiles)
     flops = count_of(type(op))(op, inputs, outputs)
     if isinstance(op, Op) and op.is_view:
         return Cost(flops, 0, 0)
@@ -67,9 +71,8 @@ def cost_of_step(plan: Plan, step: Step) -> Cost:
     return cost
 
 
-def _cost_of_scan(op: Scan) -> Cost:
-    length = op.length.__index__()
-    costs = [cost_of(i.op, [v.spec for v in i.inputs], [v.spec for v in i.outputs]) for i in op.body.instructions]
+def _cost_of_loop(body: Program, length: int) -> Cost:
+    costs = [cost_of(i.op, [v.spec for v in i.inputs], [v.spec for v in i.outputs]) for i in body.instructions]
     known = [cost.flops for cost in costs if cost.flops is not None]
     flops = length * sum(known) if len(known) == len(costs) else None
     return Cost(flops, length * sum(c.bytes_read for c in costs), length * sum(c.bytes_written for c in costs))
@@ -123,6 +126,12 @@ def _taps(weight: TensorSpec) -> int:
     return math.prod(map(_size, weight.shape[:-1]))
 
 
+def _fused(op: Fused, inputs: Specs, outputs: Specs) -> int | None:
+    costs = [cost_of(i.op, [v.spec for v in i.inputs], [v.spec for v in i.outputs]) for i in op.body.instructions]
+    known = [cost.flops for cost in costs if cost.flops is not None]
+    return sum(known) if len(known) == len(costs) else None
+
+
 def _pool(op: MaxPool | SumPool, inputs: Specs, outputs: Specs) -> int:
     return outputs[0].size * math.prod(op.window)
 
@@ -140,7 +149,7 @@ def _size(size: Any) -> int:
     return size.__index__()
 
 
-# A class stands for those below it that have no entry of their own. Scan is not here: see `cost_of`.
+# A class stands for those below it that have no entry of their own. Loops are not here: see `cost_of`.
 FLOPS: dict[type, Count] = {
     Elementwise: each_output,
     Where: each_output,
@@ -160,6 +169,7 @@ FLOPS: dict[type, Count] = {
     SumPoolGradient: _pool_gradient,
     Sort: _sort,
     TopK: _sort,
+    Fused: _fused,
     **dict.fromkeys((Fill, Iota, Cast, StopGradient, OneHot, RandomBits), nothing),
     **dict.fromkeys((Reshape, Transpose, BroadcastTo, Slice, Pad, Concatenate, Flip, Gather, GatherAlong), nothing),
     **dict.fromkeys((Opaque, OpaqueGradient), unknown),

@@ -118,11 +118,13 @@ class _Assignment:
         if value in self.results:
             return None
         op = _op(instruction)
+        taken = [self.block_of[output] for output in instruction.outputs if output in self.block_of]
         for source in dict.fromkeys(instruction.inputs):
             if source.kind is not Kind.INTERMEDIATE or source in self.results:
                 continue
             if op.is_view:
                 return source
-            if self.block_of[source].last == index and may_overwrite(instruction, source, value):
+            dies = self.block_of[source].last == index and all(self.block_of[source] is not block for block in taken)
+            if dies and may_overwrite(instruction, source, value):
                 return source
         return None

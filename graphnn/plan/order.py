@@ -45,8 +45,12 @@ def _peak(memory: _Memory, instructions: Sequence[Instruction]) -> int:
 
 
 def may_overwrite(instruction: Instruction, source: Value, value: Value) -> bool:
-    """Whether an elementwise op may write `value` over its input `source` while it reads it."""
-    return isinstance(instruction.op, Op) and instruction.op.may_write_input and source.spec == value.spec
+    """Whether the op may write `value` over its input `source` while it reads it."""
+    op = instruction.op
+    if not isinstance(op, Op) or source.spec != value.spec:
+        return False
+    output = instruction.outputs.index(value)
+    return all(op.may_overwrite(i, output) for i, given in enumerate(instruction.inputs) if given is source)
 
 
 def may_fail(instruction: Instruction) -> bool:
@@ -121,13 +125,16 @@ class _Memory:
         return sum(self._bytes[value] for value in own if value not in self.readers)
 
     def overwritten(self, instruction: Instruction) -> int:
-        """Bytes of its output that lie over an input which dies."""
-        value = instruction.outputs[0]
-        if value in self._results:
-            return 0
+        """Bytes of its outputs that lie over inputs which die."""
         roots = {v: self._root.get(v, v) for v in instruction.inputs}
-        fits = any(self._dies(roots[v]) and may_overwrite(instruction, v, value) for v in instruction.inputs)
-        return self._bytes[value] if fits else 0
+        free = {root for root in roots.values() if self._dies(root)}
+        total = 0
+        for value in instruction.outputs if free else ():
+            fits = (roots[v] for v in roots if roots[v] in free and may_overwrite(instruction, v, value))
+            over = None if value in self._results else next(fits, None)
+            free.discard(over)  # the next output needs another place
+            total += 0 if over is None else self._bytes[value]
+        return total
 
     def cost(self, instruction: Instruction) -> tuple[int, int]:
         """(bytes taken less bytes freed by running it now, bytes that stay to the end)."""

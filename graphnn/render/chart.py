@@ -38,7 +38,13 @@ class Curve:
 
 
 def line_chart(
-    series: Mapping[str, Points], title: str, x_label: str, y_label: str, log: bool = False, best: Best = "min"
+    series: Mapping[str, Points],
+    title: str,
+    x_label: str,
+    y_label: str,
+    log: bool = False,
+    best: Best = "min",
+    whole: bool = False,
 ) -> str:
     """A line chart as SVG text, in a light and a dark theme.
 
@@ -52,6 +58,7 @@ def line_chart(
         y_label: beside the vertical axis.
         log: whether the vertical axis is logarithmic.
         best: which point of each series is marked: "min", "max" or none.
+        whole: ticks of the horizontal axis are integers, as those of epochs are.
 
     Raises:
         OptionError: `best` is something else.
@@ -59,7 +66,7 @@ def line_chart(
     if best not in ("min", "max", None):
         raise OptionError("no such best point", where="best", expected="'min', 'max' or None", got=repr(best))
     curves = [_curve(name, index, points, log, best) for index, (name, points) in enumerate(series.items())]
-    return "\n".join(_Chart(curves, log).draw(title, x_label, y_label)) + "\n"
+    return "\n".join(_Chart(curves, log, whole).draw(title, x_label, y_label)) + "\n"
 
 
 def _curve(name: str, index: int, points: Points, log: bool, best: Best) -> Curve:
@@ -87,14 +94,14 @@ def _drawable(number: float) -> bool:
 class _Chart:
     """The geometry of one chart: scales and the places of the legend's rows."""
 
-    def __init__(self, curves: list[Curve], log: bool):
+    def __init__(self, curves: list[Curve], log: bool, whole: bool):
         self.curves = curves
         self.drawn = [curve for curve in curves if curve.pieces]
         points = [point for curve in self.drawn for piece in curve.pieces for point in piece]
         xs = [x for x, _ in points] + [x for curve in curves for x in curve.gaps]
         self.top = TOP + LEGEND_ROW * len(curves)
         self.height = HEIGHT + LEGEND_ROW * len(curves)
-        self.x = scale_of(xs, LEFT, WIDTH - RIGHT, log=False, tight=True)
+        self.x = scale_of(xs, LEFT, WIDTH - RIGHT, log=False, tight=True, whole=whole)
         self.y = scale_of([y for _, y in points], self.height - BOTTOM, self.top, log=log)
 
     def draw(self, title: str, x_label: str, y_label: str) -> Iterator[str]:

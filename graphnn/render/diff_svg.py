@@ -18,7 +18,7 @@ from graphnn.render.layout import (
     Rectangle,
     lay_out,
 )
-from graphnn.render.marks import number, point, position
+from graphnn.render.marks import number, point, position, tooltip
 from graphnn.render.palette import BASE, Colour, Rule, base, figure_css, style_sheet
 from graphnn.render.scene import Edge, Scene
 from graphnn.render.svg import outline
@@ -111,7 +111,7 @@ def _group(placed: PlacedGroup) -> Iterator[str]:
     group = placed.group
     shade = "odd" if group.path.count("/") % 2 else "even"
     yield f'<g class="gnn-group" id="group-{identifier(group.path)}" data-parent="{xml(group.parent)}">'
-    yield f'{_tooltip(group.tooltip)}<rect class="gnn-group-{shade}" {position(placed.place)} rx="6"/></g>'
+    yield f'{tooltip(group.tooltip)}<rect class="gnn-group-{shade}" {position(placed.place)} rx="6"/></g>'
 
 
 def _group_title(placed: PlacedGroup) -> Iterator[str]:
@@ -124,7 +124,7 @@ def _group_title(placed: PlacedGroup) -> Iterator[str]:
 def _box(placed: PlacedBox) -> Iterator[str]:
     box, place = placed.box, placed.place
     yield f'<g class="gnn-node" id="node-{identifier(box.key)}" data-mark="{box.category}" data-key="{xml(box.key)}">'
-    yield _tooltip(box.tooltip)
+    yield tooltip(box.tooltip)
     yield outline(box.role, f"diff-{box.category}", place)
     middle = number(place.x + place.width / 2)
     for index, line in enumerate(placed.lines):
@@ -147,7 +147,7 @@ def _edge(placed: PlacedEdge, mark: str) -> Iterator[str]:
         tip, shaft = points[-1], points[-2]
     first, *rest = points
     attributes = f'data-source="{xml(ends[0])}" data-target="{xml(ends[1])}" data-mark="{word}"'
-    yield f'<g class="gnn-connection" {attributes}>{_tooltip((*edge.connections, MARKS[word][1]))}'
+    yield f'<g class="gnn-connection" {attributes}>{tooltip((MARKS[word][1], *edge.connections))}'
     yield f'<path class="gnn-way-{word}" d="{lead or f"M{point(first)}"}C{" ".join(map(point, rest))}"/>'
     yield f'<path class="gnn-end-{word}" d="{_arrow(shaft, tip)}"/></g>'
 
@@ -190,7 +190,3 @@ def _legend(present: list[str], width: float) -> tuple[list[str], float]:
         items.append(f'<g data-entry="{mark}">{swatch}{glyph if sign else ""}{text}</g>')
         x = round(x + needed + 18)
     return items, y + 21
-
-
-def _tooltip(lines: tuple[str, ...]) -> str:
-    return f"<title>{xml(chr(10).join(lines[:24]))}</title>"

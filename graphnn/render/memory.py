@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from graphnn.ir.program import Kind
 from graphnn.plan.lifetimes import Region, Span, kept_for_backward, live_bytes, producers, regions, spans
-from graphnn.plan.plan import Plan
+from graphnn.plan.outline import has_groups, maker_of, origins_of, outline, paths_text, phases_text, work_of
+from graphnn.plan.plan import Plan, Step
 from graphnn.render.palette import CATEGORIES, FONT, Rule, base, style_sheet
 from graphnn.render.text import identifier, plural, shorten, text_width, xml
 from graphnn.render.units import bytes_text
@@ -143,7 +144,7 @@ class _Picture:
         while last + 1 < len(self.live) and self.live[last + 1] == self.live[self.peak]:
             last += 1
         steps = f"step {self.peak}" if last == self.peak else f"steps {self.peak} to {last}"
-        return f"peak {bytes_text(self.live[self.peak])} at {steps}: {step.op.name} in {_origin(step.origin)}"
+        return f"peak {bytes_text(self.live[self.peak])} at {steps}: {work_of(step)} in {_origins(step)}"
 
     def _largest(self) -> list[tuple[str, str]]:
         """(style, text) of the largest values that are alive at the peak."""
@@ -185,13 +186,14 @@ class _Picture:
     def _phases(self) -> Iterator[str]:
         """A strip below the steps: which phase each belongs to."""
         steps, start = self.plan.steps, 0
+        phases = [phases_text(origins_of(step)) for step in steps]
         for index in range(1, len(steps) + 1):
-            if index < len(steps) and steps[index].origin.phase is steps[start].origin.phase:
+            if index < len(steps) and phases[index] == phases[start]:
                 continue
-            phase = steps[start].origin.phase.value
+            phase = phases[start]
             width = self.x(index) - self.x(start)
             place = f'x="{self.x(start):.1f}" y="{self.low}" width="{width:.1f}" height="{BAND}"'
-            yield f'<rect class="gnn-{phase}" {place}><title>{phase}: steps {start} to {index - 1}</title></rect>'
+            yield f'<rect class="gnn-{phase.partition(" ")[0]}" {place}><title>{phase}: steps {start} to {index - 1}</title></rect>'
             if width > text_width(phase, TEXT) + 6:
                 x = f"{self.x(start) + width / 2:.1f}"
                 yield f'<text text-anchor="middle" x="{x}" y="{self.low + 12}">{phase}</text>'
@@ -262,23 +264,39 @@ def _origin(origin: object) -> str:
 
 def _marks(plan: Plan, found: Sequence[Region]) -> list[Mark]:
     """One for each value in the arena."""
-    made, kept = producers(plan), kept_for_backward(plan)
-    return [_mark_of(plan, span, made[span.buffer], kept) for region in found for span in spans(region, plan)]
+    made, kept, names = producers(plan), kept_for_backward(plan), _names_of_groups(plan)
+    return [_mark_of(plan, span, made[span.buffer], kept, names) for region in found for span in spans(region, plan)]
 
 
-def _mark_of(plan: Plan, span: Span, maker: tuple[int, object], kept: set[int]) -> Mark:
+def _names_of_groups(plan: Plan) -> dict[int, str]:
+    """Names of values where the step that makes them says little."""
+    if not has_groups(plan):
+        return {}
+    pairs = ((step, entry) for step, entry in zip(plan.steps, outline(plan), strict=True))
+    return {n: o.name for step, entry in pairs for n, o in zip(step.outputs, entry.writes, strict=True)}
+
+
+def _origins(step: Step) -> str:
+    """Of a step of one node, the node and its phase; of others, some of the nodes."""
+    origins = origins_of(step)
+    return _origin(origins[0]) if len(origins) == 1 else paths_text(origins)
+
+
+def _mark_of(plan: Plan, span: Span, maker: tuple[int, object], kept: set[int], names: dict[int, str]) -> Mark:
     number, step = maker[0], plan.steps[maker[0]]
-    phase = step.origin.phase.value
+    origin = maker_of(step, step.outputs.index(span.buffer))
+    phase = origin.phase.value
     style = "kept" if span.buffer in kept else phase
     buffer = plan.buffers[span.buffer]
     how = "" if buffer.shares is None else " (view)" if step.op.is_view else " (written over an input)"
     tooltip = (
-        f"{_origin(step.origin)}",
-        f"step {number}: {step.op.name}{how}, buffer {span.buffer}: {buffer.spec}",
+        f"{_origin(origin)}",
+        f"step {number}: {work_of(step)}{how}, buffer {span.buffer}: {buffer.spec}",
         f"{buffer.spec.nbytes:,} bytes at offset {span.region.offset:,}",
         f"steps {span.start} to {span.end - 1}" if span.end - 1 > span.start else f"step {span.start}",
     )
     label = f"{step.origin.path} · {step.op.name}" if step.origin.path else step.op.name
+    label = names.get(span.buffer, label)
     return Mark(style, span.start, span.end, span.region.offset, span.region.nbytes, label, tooltip)
 
 

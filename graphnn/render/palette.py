@@ -43,6 +43,7 @@ CATEGORIES = {
     "module": (Colour("#e3e6fb", "#232650"), Colour("#4a51b5", "#9aa2f5")),
     # Families of ops, for drawings of programs.
     "parameter": (Colour("#f8f0c8", "#3a3410"), Colour("#857000", "#d8c04a")),
+    "fused": (Colour("#ece3fa", "#2f2150"), Colour("#7446b8", "#b795f2")),
     "product": (Colour("#dbe9fb", "#17304d"), Colour("#2563a8", "#6aaaf0")),
     "elementwise": (Colour("#fde7d3", "#43290f"), Colour("#b35309", "#f0a35e")),
     "reduction": (Colour("#d2f1ee", "#0f3a3b"), Colour("#13757a", "#55c4c4")),

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from graphnn.plan.lifetimes import producers
+from graphnn.plan.outline import Entry, Operand, has_groups, outline, paths_text, phases_text, short_names, work_of
 from graphnn.plan.plan import Plan, Step
 from graphnn.render.memory import STYLES
 from graphnn.render.palette import CATEGORIES, FONT, Rule, base, style_sheet
@@ -50,7 +51,9 @@ def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
 
 
 def plan_rows(plan: Plan) -> list[Row]:
-    """What the table says, a row for each output of each step."""
+    """What the table says, a row for each output of each step; the steps inside of a loop stand below it."""
+    if has_groups(plan):
+        return [row for entry in outline(plan) for row in _entry_rows(plan, entry)]
     updated = {new: plan.inputs[old].name for old, new in plan.updates}
     made = producers(plan)
     return [
@@ -58,6 +61,43 @@ def plan_rows(plan: Plan) -> list[Row]:
         for number, step in enumerate(plan.steps)
         for output in step.outputs
     ]
+
+
+def _entry_rows(plan: Plan, entry: Entry) -> Iterator[Row]:
+    """Rows of a step that does the work of several nodes, or of one inside of it: with names and formulas."""
+    if entry.is_view:
+        return
+    top = int(entry.number.partition(".")[0])
+    phase = next((origin.phase.value for origin in entry.origins), "forward")
+    about = (entry.number, paths_text(entry.origins), phases_text(entry.origins))
+    reads = ", ".join(dict.fromkeys(operand.name for operand in entry.reads))
+    for position, operand in enumerate(entry.writes):
+        first = position == 0
+        what = work_of(entry.step) if entry.entries else _formula_of(entry, operand)
+        yield Row(
+            top, phase,
+            (
+                *(about if first else ("",) * 3), what if first or not entry.entries else "", reads if first else "",
+                f"{operand.name}: {operand.spec}", f"{operand.spec.nbytes:,}", operand.place,
+                _until(plan, entry, position),
+            ),
+        )  # fmt: skip
+    for inner in entry.entries:
+        yield from _entry_rows(plan, inner)
+
+
+def _formula_of(entry: Entry, operand: Operand) -> str:
+    """The right side of the formula of one output."""
+    short = short_names([each.name for each in (*entry.reads, *entry.writes)])[operand.name]
+    found = next((line for line in entry.formulas if line.startswith(f"{short} = ")), "")
+    return found.removeprefix(f"{short} = ") or entry.step.op.name
+
+
+def _until(plan: Plan, entry: Entry, position: int) -> str:
+    if entry.within:
+        return ""
+    last = plan.buffers[entry.step.outputs[position]].last_step
+    return "end" if last >= len(plan.steps) else f"{last:,}"
 
 
 def _row(

@@ -9,10 +9,11 @@ from fnmatch import fnmatchcase
 from graphnn.errors import OptionError
 from graphnn.ir.program import Instruction, Kind, Phase, Program, Value
 from graphnn.ir.tensor_spec import TensorSpec
-from graphnn.ir.text import instruction_text, name_values
+from graphnn.ir.text import instruction_text, name_values, to_text
 from graphnn.ops.convolution import ConvolutionOp
 from graphnn.ops.creation import Cast, Fill, Iota
 from graphnn.ops.elementwise import Elementwise, Where
+from graphnn.ops.fused import Fused
 from graphnn.ops.indexing import CumulativeSum, ScatterAdd, ScatterAddAlong
 from graphnn.ops.linalg import MatMul
 from graphnn.ops.opaque import Opaque, OpaqueGradient
@@ -24,19 +25,22 @@ from graphnn.render.simplify import REFERENCE, condense, groups_with
 from graphnn.render.svg import draw
 from graphnn.render.text import TIMES, plural
 from graphnn.scan import Scan
+from graphnn.tiled import Tiled
 
 MANY_BOXES = 40  # of a picture with more, edges from one phase to another become labels beside their targets
 AUTOMATIC_OPS = 150  # of a program with more, each node is one closed box unless `expand` says which to open
 MOST_CLOSED = 150  # boxes; with more, nodes inside of a module are drawn as one
+MEMBERS = 9  # ops listed in the box of a fused group
 NAMED_OPS = 4  # ops listed on a closed box
 
 # The family of an op, which gives the colour; everything else moves data.
 FAMILIES: tuple[tuple[str, tuple[type, ...]], ...] = (
     ("product", (MatMul, ConvolutionOp)),
+    ("fused", (Fused,)),
     ("elementwise", (Elementwise, Where, Cast)),
     ("reduction", (Reduction, ArgMax, CumulativeSum, ScatterAdd, ScatterAddAlong, PoolingOp)),
     ("constant", (Fill, Iota, RandomBits)),
-    ("loop", (Scan,)),
+    ("loop", (Scan, Tiled)),
     ("other", (Opaque, OpaqueGradient)),
 )
 
@@ -80,7 +84,7 @@ def program_scene(program: Program, title: str = "program", expand: str | None =
 
 
 def family_of(op: object) -> str:
-    """The family of an op: product, elementwise, reduction, movement, constant, loop or other."""
+    """The family of an op: fused, product, elementwise, reduction, movement, constant, loop or other."""
     return next((name for name, kinds in FAMILIES if isinstance(op, kinds)), "movement")
 
 
@@ -193,8 +197,11 @@ class _Walk:
             instruction_text(instruction, self._names),
             f"{instruction.origin.phase.value} of {self._path(instruction)}",
         )
-        if isinstance(instruction.op, Scan):
+        if isinstance(instruction.op, Scan | Tiled):
             lines.append(f"body of {plural(len(instruction.op.body.instructions), 'op')}")
+        if isinstance(instruction.op, Fused):
+            lines = [*_members(instruction.op), *lines]
+            tooltip = (*tooltip, *to_text(instruction.op.body).splitlines())
         group, family = self._group(instruction), family_of(instruction.op)
         self._add(Box(key, "layer", self._title(instruction), family, tuple(lines), tooltip, group))
         self._connect(instruction.inputs, key, instruction.op.name)
@@ -207,6 +214,8 @@ class _Walk:
             return f"fill {op.value:.4g}"
         if isinstance(op, Scan):
             return f"scan {TIMES}{op.length}"
+        if isinstance(op, Tiled):
+            return f"tiles {TIMES}{op.tiles}"
         operands = [f"{self._constants[v].value:.4g}" if v in self._constants else "·" for v in instruction.inputs]
         has_constant = any(value in self._constants for value in instruction.inputs)
         return f"{op.name}({', '.join(operands)})" if has_constant else op.name
@@ -278,6 +287,16 @@ class _Walk:
             for key, group in self.groups.items()
             if key in counts
         }
+
+
+def _members(op: Fused) -> list[str]:
+    """The ops of a fused group in lines of a few names, equal ones in a row once."""
+    names: list[str] = []
+    for instruction in op.body.instructions:
+        if not isinstance(instruction.op, Fill) and names[-1:] != [instruction.op.name]:
+            names.append(instruction.op.name)
+    shown = names if len(names) <= MEMBERS else [*names[: MEMBERS - 1], f"and {len(names) - MEMBERS + 1} more"]
+    return [" → ".join(shown[start : start + 3]) for start in range(0, len(shown), 3)]
 
 
 def _depth(paths: list[str]) -> int:

@@ -31,8 +31,13 @@ class Scale:
         return self.first + (at - low) / (high - low) * (self.last - self.first)
 
 
-def scale_of(numbers: Sequence[float], first: float, last: float, log: bool, tight: bool = False) -> Scale:
-    """A scale that shows all `numbers`, its ends on ticks unless `tight`; a single number stands in the middle."""
+def scale_of(
+    numbers: Sequence[float], first: float, last: float, log: bool, tight: bool = False, whole: bool = False
+) -> Scale:
+    """A scale that shows all `numbers`, its ends on ticks unless `tight`; a single number stands in the middle.
+
+    Ticks of a `whole` scale, such as one of epochs, are integers.
+    """
     low, high = (min(numbers), max(numbers)) if numbers else (1.0, 10.0) if log else (0.0, 1.0)
     if log:
         return _logarithmic(low, high, first, last)
@@ -41,6 +46,7 @@ def scale_of(numbers: Sequence[float], first: float, last: float, log: bool, tig
         room = room if room > SMALLEST else 1.0
         low, high = low - room, high + room
     step = _nice_step((high - low) / TICKS)
+    step = max(step, 1.0) if whole else step
     start, stop = math.floor(low / step), math.ceil(high / step)
     if not tight:
         low, high = start * step, stop * step

@@ -44,10 +44,7 @@ def build_scene(
         OptionError: an unknown view or option, or a value that is not allowed.
     """
     if view not in VIEWS:
-        raise OptionError(
-            "there is no such view", where="view", expected=", ".join(VIEWS), got=repr(view),
-            fix="memory, profile and values are measured in a run first: docs/pictures.md says how",
-        )  # fmt: skip
+        raise OptionError("there is no such view", where="view", expected=", ".join(VIEWS), got=repr(view))
     chosen = make_options({"depth": depth, "is_frozen": is_frozen, **options})
     if view != "forward" or chosen.overlay is not None:
         chosen = replace(chosen, fold=False)  # there every node has something of its own to show

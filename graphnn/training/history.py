@@ -142,7 +142,8 @@ class History:
         names = columns or tuple(name for name in PLOTTED if name == "loss" or name in self)
         best = "max" if all(resolve_mode("auto", name) == "max" for name in names) else "min"
         series = {name: list(self._points(name)) for name in names}
-        return line_chart(series, title="Training", x_label="epoch", y_label=", ".join(names), log=log, best=best)
+        y_label = ", ".join(names)
+        return line_chart(series, title="Training", x_label="epoch", y_label=y_label, log=log, best=best, whole=True)
 
     def plot(self, path: str | os.PathLike[str], *columns: str, log: bool = False) -> None:
         """Write `to_svg` to a file, all or nothing."""

@@ -12,7 +12,7 @@ from graphnn.errors import DivergenceError
 from graphnn.training.callbacks import Callback
 from graphnn.training.data import Batches, count_examples
 from graphnn.training.interrupt import Interrupt
-from graphnn.training.means import Means
+from graphnn.training.means import Means, Position
 from graphnn.training.progress import Progress
 
 if TYPE_CHECKING:
@@ -60,9 +60,12 @@ class Loop:
             self.trainer.history.rows[-1]["status"] = "interrupted" if self.interrupt.requested else "stopped"
 
     def _epoch(self, epoch: int) -> Mapping[str, Any]:
-        trainer, started, means = self.trainer, time.perf_counter(), Means()
-        for index, (x, y) in enumerate(self.batches.epoch(epoch)):
+        trainer, started = self.trainer, time.perf_counter()
+        begin = trainer.begin or Position(0, Means())
+        trainer.begin, trainer.cut, means = None, None, begin.means
+        for index, (x, y) in enumerate(self.batches.epoch(epoch, begin.batches), begin.batches):
             if self._ended:
+                trainer.cut = Position(index, means)
                 break
             self._batch(index, x, y, means)
         row: dict[str, Any] = {"epoch": epoch + 1, "step": trainer.steps, **means.values()}

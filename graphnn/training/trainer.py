@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -20,7 +21,7 @@ from graphnn.compile import (
     compile_step,
     optimizer_dtype,
 )
-from graphnn.errors import GraphError, OptionError
+from graphnn.errors import GraphError, OptionError, ParameterError
 from graphnn.ir.tensor_spec import TensorSpec
 from graphnn.losses import Loss
 from graphnn.losses import loss as loss_of
@@ -32,11 +33,12 @@ from graphnn.optimizers import Optimizer
 from graphnn.optimizers import optimizer as optimizer_of
 from graphnn.schedules import schedule
 from graphnn.training.callbacks import Callback
+from graphnn.training.checkpoint import load_checkpoint, save_checkpoint
 from graphnn.training.data import Batches, count_examples
 from graphnn.training.history import History
 from graphnn.training.interrupt import Interrupt
 from graphnn.training.loop import Loop
-from graphnn.training.means import Means
+from graphnn.training.means import Means, Position
 from graphnn.training.prepared import PreparedStep, spec_key
 
 PREPARED_KEPT = 8  # sorts of batches: full ones and last ones, of training and of evaluation
@@ -57,6 +59,8 @@ class Trainer:
         steps: optimizer steps done.
         memory: optimizer states by path ("conv/W/m"), kept over freezing and unfreezing.
         stop_requested: set it (in a callback) to end `fit` after the step at hand.
+        cut: how far the last epoch came where it was cut off; a checkpoint keeps it.
+        begin: where the next epoch begins, if not with its first batch: what a checkpoint kept.
 
     Raises:
         OptionError, GraphError: unknown names, or losses for outputs that do not exist.
@@ -80,6 +84,8 @@ class Trainer:
         self.steps = 0
         self.memory: dict[str, Any] = {}
         self.stop_requested = False
+        self.cut: Position | None = None
+        self.begin: Position | None = None
         self._schedule = schedule(self.optimizer.learning_rate)
         self._compiled: Compilations[CompiledStep] = Compilations()
         self._prepared: dict[object, PreparedStep] = {}  # the newest first
@@ -159,6 +165,8 @@ class Trainer:
             if path not in self.memory:
                 filled = np.full(spec.shape, step.initial[path], spec.dtype)
                 self.memory[path] = model.backend.to_device(filled)
+            elif (found := spec_of(self.memory[path])) != spec:
+                raise ParameterError("an optimizer state does not fit", where=path, expected=spec, got=found)
         given = arrays | {f"target:{name}": array for name, array in targets.items()} | self.memory
         dtype = optimizer_dtype(model.dtype)
         given[LEARNING_RATE] = model.to_device(np.asarray(rate), dtype)
@@ -248,6 +256,20 @@ class Trainer:
             loop.run()
         return self.history
 
+    def explain(
+        self,
+        x: Any,
+        y: Targets,
+        training: bool = True,
+        step: str | int | None = None,
+        ir: bool = False,
+        assembly: bool = False,
+    ) -> Any:
+        """What `train_step` (or, with `training=False`, `evaluate`) runs: `print` it. See `graphnn.explain`."""
+        from graphnn.explanation import explain
+
+        return explain(self, x, y, training=training, step=step, ir=ir, assembly=assembly)
+
     def evaluate(self, data: Any, batch_size: int = 256) -> dict[str, float]:
         """Loss and metrics over `data`, each batch weighted by its number of examples; nothing changes."""
         return self.evaluate_batches(self._batches(data, batch_size, 0, False))
@@ -265,6 +287,36 @@ class Trainer:
         for batch, _ in self._batches((x, None), batch_size, 0, False):
             parts.append(self.model.run(keep=False, **self._named(batch)).outputs)
         return _join(parts)
+
+    # -- files ---------------------------------------------------------------------------------------------------------
+
+    def save_checkpoint(self, path: str | os.PathLike[str]) -> None:
+        """Write weights, optimizer states, counters and history to one npz file, all or nothing."""
+        save_checkpoint(self, path)
+
+    def load_checkpoint(self, path: str | os.PathLike[str]) -> None:
+        """Go on from where `save_checkpoint` was called: `fit` with the same data and seed then gives the same numbers.
+
+        An epoch that was cut off is taken up at the batch behind the last one. Nothing changes unless all fits.
+
+        Raises:
+            FileFormatError, ParameterError, OptionError: it is damaged, or of another network or optimizer.
+        """
+        load_checkpoint(self, path)
+
+    # -- pictures ------------------------------------------------------------------------------------------------------
+
+    def to_svg(self, view: str = "forward", depth: int | None = None, **options: Any) -> str:
+        """As `Model.to_svg`; views of a run are those of a training step, and need `inputs` and `targets`."""
+        from graphnn.model_views import draw
+
+        return draw(self, view, depth, options)
+
+    def render(self, path: str | os.PathLike[str], view: str = "forward", depth: int | None = None, **how: Any) -> None:
+        """Write the drawing, as `to_svg` makes it, to `path`: .svg, .html or .dot."""
+        from graphnn.model_views import write
+
+        write(self, path, view, depth, how)
 
     def _batches(self, data: Any, batch_size: int, seed: int, shuffle: bool) -> Batches:
         if isinstance(data, Batches):

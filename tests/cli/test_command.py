@@ -8,7 +8,7 @@ import pytest
 from graphnn.cli import main
 from graphnn.cli.command import COMMANDS, make_parser
 
-NAMES = ("render", "summary", "explain", "check", "diff", "train", "predict", "demo", "doctor")
+NAMES = ("render", "summary", "explain", "check", "diff", "train", "predict", "demo", "doctor", "bench")
 
 
 def commands():

@@ -48,4 +48,9 @@ CASES = [
     random_case(label="scalar"),
     random_case(2, 0, label="empty"),
     random_case(8, label="whole_blocks"),
-]
+    Case(
+        RandomBits((3, 5), STREAM), [exactly([1, 2, 3, 4], "uint32"), exactly(7, "int64")],
+        lambda r, first: words(r, (22,))[first:].reshape(3, 5), gradient=False, label="a_part",
+        wrong=[["uint32[4]", "int32[]"], ["uint32[4]", "int64[1]"], ["uint32[4]", "int64[]", "int64[]"]],
+    ),
+]  # fmt: skip

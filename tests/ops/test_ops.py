@@ -132,6 +132,7 @@ SCALAR_FUNCTIONS = {
     **{name: getattr(np, name) for name in ("tanh", "floor", "ceil", "rint", "maximum", "minimum")},
     "pow": np.power,
     "erf": np.vectorize(math.erf, otypes=["float64"]),
+    "sigmoid": lambda x: 0.5 + 0.5 * np.tanh(0.5 * x),
     "INFINITY": math.inf,
 }
 

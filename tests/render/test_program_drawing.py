@@ -130,7 +130,7 @@ def test_one_node_of_many_is_opened_beside_its_neighbours():
 
 def test_every_family_of_ops_has_a_colour():
     families = {family_of(object.__new__(kind)) for kind in Op.registry.values()}
-    assert families == {"product", "elementwise", "reduction", "movement", "constant", "loop", "other"}
+    assert families == {"fused", "product", "elementwise", "reduction", "movement", "constant", "loop", "other"}
     assert families <= set(CATEGORIES)
 
 
@@ -172,7 +172,7 @@ def test_a_long_plan_is_cut_in_the_middle_and_says_so():
     h = x
     for index in range(500):
         h = layers.Tanh(name=f"tanh_{index}")(h)
-    plan = plans_of(gnn.Model(gnn.Graph(x, h)), np.zeros((2, 4)))["forward"]
+    plan = plans_of(gnn.Model(gnn.Graph(x, h), device="reference"), np.zeros((2, 4)))["forward"]
     svg = plan_svg(plan)
     root = ElementTree.fromstring(svg.encode())
     steps = [int(g.get("data-step")) for g in root.iter(f"{SVG}g") if g.get("class") == "gnn-row"]

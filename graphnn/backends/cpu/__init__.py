@@ -1,0 +1,1 @@
+"""The CPU engine: Plans become native code through LLVM."""

@@ -1,0 +1,296 @@
+"""assemble: from a Plan to the rows of the driver's table."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from graphnn.backends.cpu.kernel import Kernel, Specs
+from graphnn.backends.cpu.table import (
+    PARTIAL,
+    PRIVATE,
+    SCRATCH,
+    Barrier,
+    Call,
+    Copy,
+    Place,
+    Repeat,
+    Row,
+    Serial,
+    TileIndex,
+    Tiles,
+)
+from graphnn.ir.program import Origin, Program, Value
+from graphnn.ir.tensor_spec import TensorSpec
+from graphnn.ops.arithmetic import Add, Maximum, Minimum
+from graphnn.ops.op import Op
+from graphnn.ops.shape import Slice
+from graphnn.plan.memory import make_plan
+from graphnn.plan.plan import Plan, Step, aligned
+from graphnn.scan import Scan
+from graphnn.tiled import Tiled
+
+COMBINE: dict[str, Op] = {"sum": Add(), "max": Maximum(), "min": Minimum()}
+SHARED_ELEMENTS = 2**14  # of a sum over workers: below, one worker alone is quicker
+WHOLE_LINES = 64  # elements; no two workers write into one cache line
+KernelOf = Callable[[Op, Specs, Specs], Kernel | None]
+Mover = Callable[[TensorSpec, int, int, bool], Kernel | None]  # whole, axis, parts, into the whole -> a strided copy
+
+
+class NotCoveredError(Exception):
+    """A step, or one inside of it, has no kernel; it runs by its reference instead."""
+
+
+class Assembler:
+    """Makes rows, and counts the memory that each worker needs.
+
+    Args:
+        kernel_of: (op, input specs, output specs) -> Kernel, or None.
+        mover: (spec of the whole, axis, parts, into the whole) -> Kernel that copies one part out of the whole or
+            into it; the whole's address is that of the part's first element.
+        workers: number of workers that tiles are shared by.
+    """
+
+    def __init__(self, kernel_of: KernelOf, mover: Mover, workers: int):
+        self.workers = workers
+        self.private_bytes = self.partial_bytes = self.scratch_bytes = 0
+        self._kernel_of = kernel_of
+        self._mover = mover
+        self._free = 0  # private memory from here on holds nothing
+
+    # -- one step -----------------------------------------------------------------------------------------------------
+
+    def step(self, plan: Plan, step: Step, places: Sequence[Place]) -> list[Row]:
+        """The rows of a step that no workers share.
+
+        Raises:
+            NotCoveredError: there is no kernel for it.
+        """
+        inputs, outputs = ([places[n] for n in numbers] for numbers in (step.inputs, step.outputs))
+        if isinstance(step.op, Scan):
+            return self._scan(step, step.op, inputs, outputs)
+        if step.op.is_view and places[step.inputs[0]] == places[step.outputs[0]]:
+            return []
+        read, made = (tuple(plan.buffers[n].spec for n in numbers) for numbers in (step.inputs, step.outputs))
+        return [self.call(step.op, read, made, (*inputs, *outputs), step.origin, step)]
+
+    def call(
+        self, op: Op, inputs: Specs, outputs: Specs, places: Sequence[Place], origin: Origin, step: Step | None = None
+    ) -> Call:
+        """A row for one kernel."""
+        kernel = self._kernel_of(op, inputs, outputs)
+        if kernel is None:
+            raise NotCoveredError(op.name)
+        self.scratch_bytes = max(self.scratch_bytes, kernel.scratch_bytes)
+        scratch = [Place(SCRATCH)] if kernel.scratch_bytes else []
+        return Call(kernel, (*places, *scratch), op, inputs, outputs, step, origin)
+
+    def body(self, plan: Plan, inputs: Sequence[Place], outputs: Sequence[Place], arena: Place) -> list[Row]:
+        """The rows of a plan whose inputs and outputs are at these places."""
+        places, copies = bind(plan, inputs, outputs, arena)
+        rows = [row for step in plan.steps for row in self.step(plan, step, places)]
+        return rows + copies
+
+    def _private(self, nbytes: int) -> Place:
+        """New memory of each worker."""
+        place = Place(PRIVATE, self._free)
+        self._free += aligned(nbytes)
+        self.private_bytes = max(self.private_bytes, self._free)
+        return place
+
+    # -- loops --------------------------------------------------------------------------------------------------------
+
+    def _scan(self, step: Step, op: Scan, inputs: Sequence[Place], outputs: Sequence[Place]) -> list[Row]:
+        """Carries live at the places of the last carries; what the body makes of them is copied there after each turn."""
+        plan, start = make_plan(op.body), self._free
+        first, sequences, constants = op.split(inputs)
+        last, stacked, kept = op.split_outputs(outputs)
+        n_c, n_s = op.n_carries, op.n_sequences
+        sizes = [buffer.spec.nbytes for buffer in plan.buffers[: len(plan.inputs)]]
+        slices = [_stepping(place, size) for place, size in zip(sequences, sizes[n_c : n_c + n_s], strict=True)]
+        steps = [
+            _stepping(place, value) for place, value in zip(stacked, _output_bytes(plan)[n_c:], strict=True)
+        ]  # fmt: skip
+        new = [self._private(size) for size in sizes[:n_c]]
+        arena = self._private(plan.arena_bytes)
+        rows: list[Row] = [Copy(_stepping(k, n), c, n) for k, c, n in zip(kept, last, sizes, strict=False)]
+        rows += self.body(plan, [*last, *slices, *constants], [*new, *steps], arena)
+        rows += [Copy(c, x, n) for c, x, n in zip(last, new, sizes, strict=False)]
+        self._free = start
+        begin = [Copy(c, x, n) for c, x, n in zip(last, first, sizes, strict=False)]
+        return [*begin, Repeat(op.length.__index__(), tuple(rows), op.reverse, step)]
+
+    def tiled(self, plan: Plan, step: Step, places: Sequence[Place]) -> list[Row]:
+        """The rows of a Tiled step: tiles for all workers, then the combination of what they have summed up."""
+        op = step.op
+        if not isinstance(op, Tiled):
+            raise TypeError(op)
+        body = make_plan(op.body)
+        start, before = self._free, _TileRows()
+        inputs = [
+            self._tile_input(op, plan.buffers[n].spec, axis, places[n], before, _read_by(op.body, k))
+            for k, (n, axis) in enumerate(zip(step.inputs, op.input_axes, strict=True))
+        ]
+        if op.with_index:
+            inputs.append(self._private(8))
+            before.rows.append(TileIndex(inputs[-1]))
+        first, later = _TileRows(), _TileRows()
+        arena = self._private(body.arena_bytes)
+        origins = [_made_by(op.body, value) for value in op.body.outputs]
+        for n, axis, origin in zip(step.outputs, op.output_axes, origins, strict=True):
+            self._tile_output(op, plan.buffers[n].spec, axis, places[n], first, later, origin)
+        programs = []
+        for part in (first, later):  # a worker runs one after the other: they use the same memory
+            mark = self._free
+            programs.append((*before.rows, *self.body(body, inputs, part.places, arena), *part.rows))
+            self._free = mark
+        combined = [
+            row
+            for n, axis, partial, origin in zip(step.outputs, op.output_axes, first.places, origins, strict=True)
+            if isinstance(axis, str)
+            for row in self._combine(
+                COMBINE[axis], plan.buffers[n].spec, partial, places[n], min(self.workers, op.tiles), origin
+            )
+        ]
+        self._free = start
+        tiles = Tiles(op.tiles, programs[0], programs[1] if op.tiles > self.workers else (), step)
+        return [tiles, Barrier(), *([*combined, Barrier()] if combined else [])]
+
+    def _tile_input(
+        self, op: Tiled, spec: TensorSpec, axis: int | None, place: Place, before: _TileRows, origin: Origin
+    ) -> Place:
+        """Where a tile finds its part of an input; a part that is not contiguous is copied first."""
+        if axis is None:
+            return place
+        part, stride = _part(spec, axis, op.tiles)
+        moving = replace(place, per_tile=stride)
+        if math.prod(int(n) for n in spec.shape[:axis]) == 1:
+            return moving
+        private = self._private(part.nbytes)
+        before.rows.append(self._move(spec, axis, op.tiles, moving, private, False, origin))
+        return private
+
+    def _tile_output(
+        self,
+        op: Tiled,
+        spec: TensorSpec,
+        axis: int | str,
+        place: Place,
+        first: _TileRows,
+        later: _TileRows,
+        origin: Origin,
+    ) -> None:
+        """Where a tile writes a result, and what has to be done with it then."""
+        if isinstance(axis, str):
+            self._partial(COMBINE[axis], spec, first, later, origin)
+            return
+        part, stride = _part(spec, axis, op.tiles)
+        target = replace(place, per_tile=stride)
+        if math.prod(int(n) for n in spec.shape[:axis]) != 1:
+            moving, target = target, self._private(part.nbytes)
+            row = self._move(spec, axis, op.tiles, target, moving, True, origin)
+            first.rows.append(row)
+            later.rows.append(row)
+        first.places.append(target)
+        later.places.append(target)
+
+    def _partial(self, op: Op, spec: TensorSpec, first: _TileRows, later: _TileRows, origin: Origin) -> None:
+        """The first tile of a worker writes its result where the sum of the worker grows; the others are added."""
+        total = Place(PARTIAL, self.partial_bytes)
+        self.partial_bytes += aligned(spec.nbytes)
+        term = self._private(spec.nbytes)
+        first.places.append(total)
+        later.places.append(term)
+        later.rows.append(self.call(op, (spec, spec), (spec,), (total, term, total), origin))
+
+    def _combine(
+        self, op: Op, spec: TensorSpec, partial: Place, target: Place, workers: int, origin: Origin
+    ) -> list[Row]:
+        """The results of all workers, in their order; of large ones each worker adds up a share of the elements."""
+        share = spec.size // workers // WHOLE_LINES * WHOLE_LINES if spec.size >= SHARED_ELEMENTS else 0
+        if workers == 1 or not share:
+            return [Serial(tuple(self._add_up(op, spec, partial, target, workers, origin)))]
+        itemsize = spec.nbytes // spec.size
+        part, rest = TensorSpec((share,), spec.dtype), TensorSpec((spec.size - share * workers,), spec.dtype)
+        moving = [replace(place, per_tile=part.nbytes) for place in (partial, target)]
+        shared = tuple(self._add_up(op, part, *moving, workers, origin))
+        behind = [place.ahead(share * workers * itemsize) for place in (partial, target)]
+        left = self._add_up(op, rest, *behind, workers, origin) if rest.size else []
+        return [Tiles(workers, shared, (), None), *([Serial(tuple(left))] if left else [])]
+
+    def _add_up(
+        self, op: Op, spec: TensorSpec, partial: Place, target: Place, workers: int, origin: Origin
+    ) -> list[Row]:
+        parts = [replace(partial, worker=number) for number in range(workers)]
+        if workers == 1:
+            return [Copy(target, parts[0], spec.nbytes)]
+        calls: list[Row] = []
+        total = parts[0]
+        for part in parts[1:]:
+            calls.append(self.call(op, (spec, spec), (spec,), (total, part, target), origin))
+            total = target
+        return calls
+
+    def _move(
+        self, spec: TensorSpec, axis: int, parts: int, source: Place, target: Place, into_whole: bool, origin: Origin
+    ) -> Row:
+        kernel = self._mover(spec, axis, parts, into_whole)
+        if kernel is None:
+            raise NotCoveredError("a part that is not contiguous")
+        part, _ = _part(spec, axis, parts)
+        whole = Slice((0,) * part.rank, part.shape, (1,) * part.rank)
+        return Call(kernel, (source, target), whole, (part,), (part,), None, origin)
+
+
+class _TileRows:
+    """Places of the results of a tile, and rows around its body."""
+
+    def __init__(self) -> None:
+        self.places: list[Place] = []
+        self.rows: list[Row] = []
+
+
+def bind(plan: Plan, inputs: Sequence[Place], outputs: Sequence[Place], arena: Place) -> tuple[list[Place], list[Row]]:
+    """A place for every buffer, and the copies to be made in the end: of inputs that are outputs, of doubled outputs."""
+    places: list[Place | None] = [*inputs, *[None] * (len(plan.buffers) - len(inputs))]
+    doubled: list[tuple[Place, int]] = []
+    for target, number in zip(outputs, plan.outputs, strict=True):
+        if places[number] is None:
+            places[number] = target
+        else:
+            doubled.append((target, number))
+    for number, buffer in enumerate(plan.buffers):
+        if places[number] is None:
+            shared = None if buffer.shares is None else places[buffer.shares]
+            places[number] = arena.ahead(buffer.offset) if buffer.offset is not None else shared
+    known = [place for place in places if place is not None]
+    copies: list[Row] = [Copy(target, known[number], plan.buffers[number].spec.nbytes) for target, number in doubled]
+    return known, copies
+
+
+def _made_by(body: Program, value: Value) -> Origin:
+    """The origin of a result of a body; none where an input is passed on."""
+    return next((i.origin for i in body.instructions if value in i.outputs), Origin())
+
+
+def _read_by(body: Program, position: int) -> Origin:
+    """The origin of the first instruction that reads an input of a body."""
+    return next((i.origin for i in body.instructions if body.inputs[position] in i.inputs), Origin())
+
+
+def _stepping(place: Place, nbytes: int) -> Place:
+    if place.per_step:
+        raise NotCoveredError("a loop in a loop")
+    return replace(place, per_step=nbytes)
+
+
+def _output_bytes(plan: Plan) -> list[int]:
+    return [plan.buffers[number].spec.nbytes for number in plan.outputs]
+
+
+def _part(spec: TensorSpec, axis: int, tiles: int) -> tuple[TensorSpec, int]:
+    """The spec of a tile's part along `axis`, and the bytes from the start of one part to that of the next."""
+    shape = (*spec.shape[:axis], int(spec.shape[axis]) // tiles, *spec.shape[axis + 1 :])
+    stride = math.prod(int(n) for n in shape[axis:]) * TensorSpec((), spec.dtype).nbytes
+    return TensorSpec(shape, spec.dtype), stride

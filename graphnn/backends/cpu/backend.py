@@ -1,0 +1,121 @@
+"""CpuBackend: from a Program to one native call, on all cores that this process may use."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Hashable
+from functools import cache
+from typing import Any, TypeVar
+
+from graphnn.backends.cpu.assemble import Assembler
+from graphnn.backends.cpu.cache import Cache
+from graphnn.backends.cpu.executable import CpuExecutable, assemble, link
+from graphnn.backends.cpu.jit import Code
+from graphnn.backends.cpu.kernel import Kernel, Specs
+from graphnn.backends.cpu.kernels.registry import emit_kernel, emit_part_copy
+from graphnn.backends.cpu.target import Target, host_target
+from graphnn.backends.cpu.threads import Pool, Pools
+from graphnn.backends.executable import Backend
+from graphnn.ir.program import Instruction, Program
+from graphnn.ir.structure import operation_key
+from graphnn.ir.tensor_spec import TensorSpec
+from graphnn.ops.op import Array, Op
+from graphnn.passes.native import native_passes
+from graphnn.passes.pipeline import run_passes
+from graphnn.plan.plan import Plan
+
+MEMO = 4096  # kernels whose IR is remembered
+Made = TypeVar("Made")
+
+
+class Engine:
+    """Kernels by op and specs, their machine code, and the workers; shared by all models of a process."""
+
+    def __init__(self, target: Target, cache: Cache | None = None):
+        self.target = target
+        self.code = Code(target, cache, tell_progress)
+        self.pools = Pools(self.code)
+        self._known: dict[Hashable, Any] = {}
+        self._lock = threading.Lock()
+
+    def of(self, op: Op, inputs: Specs, outputs: Specs) -> Kernel | None:
+        """The kernel of a step, or None where there is none for it."""
+        return self._remember((operation_key(op), inputs), lambda: emit_kernel(op, inputs, outputs, self.target))
+
+    def part_copy(self, whole: TensorSpec, axis: int, parts: int, into_whole: bool) -> Kernel:
+        """The kernel that copies one part along an axis out of a whole array, or into it."""
+        key = ("part", whole, axis, parts, into_whole)
+        return self._remember(key, lambda: emit_part_copy(whole, axis, parts, into_whole, self.target))
+
+    def _remember(self, key: Hashable, make: Callable[[], Made]) -> Made:
+        with self._lock:
+            if key in self._known:
+                return self._known[key]
+        made = make()
+        with self._lock:
+            if len(self._known) >= MEMO:
+                self._known.clear()
+            self._known[key] = made
+        return made
+
+
+@cache
+def shared_engine() -> Engine:
+    """That of this machine's CPU."""
+    return Engine(host_target(), Cache())
+
+
+class CpuBackend(Backend):
+    """Native code through LLVM.
+
+    Args:
+        pool: the workers that share the work; those of `graphnn.set_num_threads` if not given.
+        engine: where kernels come from; the process's own if not given.
+    """
+
+    name = "cpu"
+
+    def __init__(self, pool: Pool | None = None, engine: Engine | None = None):
+        self._given = pool
+        self._engine = engine
+
+    @property
+    def engine(self) -> Engine:
+        """Where kernels come from."""
+        return self._engine or shared_engine()
+
+    @property
+    def pool(self) -> Pool:
+        """The workers that plans are made for from now on."""
+        return self._given or self.engine.pools.get()
+
+    def rewrite(self, program: Program) -> Program:
+        """Cut along the batch for the workers, and fused."""
+        passes = native_passes(self.pool.workers, self.engine.target.l2_bytes, self._has_kernel)
+        return run_passes(program, passes)
+
+    def _has_kernel(self, instruction: Instruction) -> bool:
+        inputs, outputs = (tuple(v.spec for v in values) for values in (instruction.inputs, instruction.outputs))
+        return isinstance(instruction.op, Op) and self.engine.of(instruction.op, inputs, outputs) is not None
+
+    def compile(self, plan: Plan) -> CpuExecutable:
+        """A table of native kernels; nothing is allocated before the first run."""
+        engine, pool = self.engine, self.pool
+        assembled = assemble(plan, Assembler(engine.of, engine.part_copy, pool.workers))
+        return link(plan, assembled, engine.code, pool)
+
+    def to_device(self, array: Array) -> Array:
+        """A contiguous copy."""
+        return array.copy(order="C")
+
+    def to_host(self, array: Array) -> Array:
+        """A copy."""
+        return array.copy()
+
+
+def tell_progress(done: int, total: int) -> None:
+    """One line on a terminal, which goes when all is compiled."""
+    if sys.stderr.isatty():
+        text = f"\rcompiling kernels: {done} of {total}" if done < total else "\r" + " " * 50 + "\r"
+        print(text, end="", file=sys.stderr, flush=True)

@@ -1,0 +1,1 @@
+"""Kernels: one file per family of ops, from specs to LLVM IR."""

@@ -1,0 +1,206 @@
+"""A contraction with transposed operands and an elementwise epilogue, as one kernel.
+
+Transposes are strides; the epilogue runs on the sums while they are in registers.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+from graphnn.backends.cpu.contraction import Contraction
+from graphnn.backends.cpu.contraction_nest import emit_contraction
+from graphnn.backends.cpu.emit import Function, Value
+from graphnn.backends.cpu.expression import emit_number, emit_op
+from graphnn.backends.cpu.kernel import Kernel, Specs
+from graphnn.backends.cpu.kernels.convolution import convolution_problem
+from graphnn.backends.cpu.kernels.matmul import (
+    DTYPES,
+    Operand,
+    Tensors,
+    broadcast_strides,
+    dense,
+    empty_kernel,
+    matmul_problem,
+)
+from graphnn.backends.cpu.target import Target
+from graphnn.ir.program import Instruction, Program
+from graphnn.ir.program import Value as Variable
+from graphnn.ops.convolution import ConvolutionOp
+from graphnn.ops.creation import Cast, Fill, StopGradient
+from graphnn.ops.elementwise import Elementwise, Where
+from graphnn.ops.fused import Fused
+from graphnn.ops.linalg import MatMul
+from graphnn.ops.op import Op
+from graphnn.ops.shape import BroadcastTo, Reshape, Transpose
+
+CONTRACTIONS = (MatMul, ConvolutionOp)
+POINTWISE = (Elementwise, Where, Cast)
+LONG_FUNCTION = re.compile(r"exp|log|tanh|sigmoid|erf|sin|cos|pow|remainder")
+OPERATOR = re.compile(r"[-+*/(<>=&|!]")
+
+
+@dataclass(frozen=True)
+class _Number:
+    """A constant in all places."""
+
+    value: float
+    dtype: str
+
+
+_Source: TypeAlias = "Operand | _Number"
+
+
+def emit_contraction_group(op: Op, inputs: Specs, outputs: Specs, target: Target) -> Kernel | None:
+    """A `Fused` body of one contraction, transposes of its operands, and elementwise work on its output.
+
+    None where the body holds something else, an operand of a convolution is transposed, or the dtype is not float32 or
+    float64.
+    """
+    if not isinstance(op, Fused):
+        return None
+    group = _group(op.body)
+    if group is None:
+        return None
+    if not group.contraction.outputs[0].spec.size:
+        return empty_kernel(target)
+    problem = _problem(op.body, group)
+    if problem is None:
+        return None
+    return emit_contraction(replace(problem, pointers=len(inputs) + len(outputs)), target)
+
+
+@dataclass(frozen=True, eq=False)
+class _Group:
+    """The parts of a body: where values lie that are not computed, the contraction, the epilogue in order."""
+
+    sources: dict[Variable, _Source]
+    contraction: Instruction
+    epilogue: tuple[Instruction, ...]
+
+
+def _group(body: Program) -> _Group | None:
+    """None where an instruction has no place in a group."""
+    sources: dict[Variable, _Source] = {value: dense(i, value.spec) for i, value in enumerate(body.inputs)}
+    contractions: list[Instruction] = []
+    epilogue: list[Instruction] = []
+    shape: tuple[object, ...] = next((i.outputs[0].spec.shape for i in body.instructions if _contracts(i)), ())
+    for instruction in body.instructions:
+        source = _source(instruction, sources)
+        if source is not None:
+            sources[instruction.outputs[0]] = source
+        elif _contracts(instruction):
+            contractions.append(instruction)
+        elif isinstance(instruction.op, (*POINTWISE, StopGradient)) and instruction.outputs[0].spec.shape == shape:
+            epilogue.append(instruction)
+        else:
+            return None
+    alone = len(contractions) == 1 and all(value not in sources for value in body.outputs)
+    return _Group(sources, contractions[0], tuple(epilogue)) if alone else None
+
+
+def _contracts(instruction: Instruction) -> bool:
+    return isinstance(instruction.op, CONTRACTIONS)
+
+
+def _source(instruction: Instruction, sources: dict[Variable, _Source]) -> _Source | None:
+    """Where the output lies, if the instruction moves nothing."""
+    op: object = instruction.op
+    if isinstance(op, Fill):
+        return _Number(op.value, op.dtype)
+    if not instruction.inputs or instruction.inputs[0] not in sources:
+        return None
+    source, spec = sources[instruction.inputs[0]], instruction.outputs[0].spec
+    if isinstance(source, _Number):
+        return source if isinstance(op, BroadcastTo | Reshape | Transpose | StopGradient) else None
+    shape = tuple(size.__index__() for size in spec.shape)
+    if isinstance(op, Transpose):
+        return Operand(source.pointer, shape, tuple(source.strides[axis] for axis in op.order))
+    if isinstance(op, BroadcastTo):
+        return Operand(source.pointer, shape, broadcast_strides(source, shape))
+    if isinstance(op, Reshape):
+        return dense(source.pointer, spec) if _is_dense(source) else None
+    return source if isinstance(op, StopGradient) else None
+
+
+def _is_dense(operand: Operand) -> bool:
+    expected = 1
+    for size, stride in zip(reversed(operand.shape), reversed(operand.strides), strict=True):
+        if size != 1 and stride != expected:
+            return False
+        expected *= size
+    return True
+
+
+def _problem(body: Program, group: _Group) -> Contraction | None:
+    """The contraction with its epilogue."""
+    op, (result,) = group.contraction.op, group.contraction.outputs
+    first, second = (group.sources.get(value) for value in group.contraction.inputs)
+    dtype = result.spec.dtype
+    if dtype not in DTYPES or not isinstance(first, Operand) or not isinstance(second, Operand):
+        return None
+    tensors = _tensors(body, group, result)
+    if tensors is None:
+        return None
+    if isinstance(op, MatMul):
+        return matmul_problem(first, second, dtype, tensors)
+    if not isinstance(op, ConvolutionOp) or not (_is_dense(first) and _is_dense(second)):
+        return None
+    return convolution_problem(op, first, second, dtype, tensors)
+
+
+def _tensors(body: Program, group: _Group, result: Variable) -> Tensors | None:
+    """The operands of the epilogue; None where one is read across its columns."""
+    read = dict.fromkeys(v for i in group.epilogue for v in i.inputs if isinstance(group.sources.get(v), Operand))
+    inputs = []
+    for value in read:
+        source = group.sources[value]
+        if isinstance(source, Operand):
+            if source.shape and source.shape[-1] != 1 and source.strides[-1] not in (0, 1):
+                return None
+            inputs.append((source, value.spec.dtype))
+    outputs = [(dense(len(body.inputs) + i, value.spec), value.spec.dtype) for i, value in enumerate(body.outputs)]
+    if not group.epilogue and body.outputs == (result,):
+        return Tensors((), tuple(outputs))
+    epilogue = _Epilogue(group, tuple(read), result, body.outputs)
+    return Tensors(tuple(inputs), tuple(outputs), epilogue.compute, _weight(group.epilogue))
+
+
+def _weight(instructions: Sequence[Instruction]) -> int:
+    """Vector instructions, roughly."""
+    total = 0
+    for instruction in instructions:
+        text = getattr(instruction.op, "expression", "")
+        total += 1 + 20 * len(LONG_FUNCTION.findall(text)) + len(OPERATOR.findall(text)) // 2
+    return total
+
+
+@dataclass(frozen=True, eq=False)
+class _Epilogue:
+    """The elementwise instructions, for one vector."""
+
+    group: _Group
+    read: tuple[Variable, ...]
+    result: Variable
+    outputs: tuple[Variable, ...]
+
+    def compute(self, f: Function, total: Value, operands: list[Value]) -> list[Value]:
+        """One vector for each output."""
+        values = dict(zip(self.read, operands, strict=True)) | {self.result: total}
+        for instruction in self.group.epilogue:
+            values[instruction.outputs[0]] = self._one(f, instruction, values, total.type.count)
+        return [values[value] for value in self.outputs]
+
+    def _one(self, f: Function, instruction: Instruction, values: dict[Variable, Value], lanes: int) -> Value:
+        given = []
+        for value in instruction.inputs:
+            source = self.group.sources.get(value)
+            given.append(
+                emit_number(source.value, source.dtype, lanes) if isinstance(source, _Number) else values[value]
+            )
+        if isinstance(instruction.op, StopGradient):
+            return given[0]
+        op, dtypes = instruction.op, [value.spec.dtype for value in instruction.inputs]
+        return emit_op(f, op, given, dtypes, instruction.outputs[0].spec.dtype)  # type: ignore[arg-type]

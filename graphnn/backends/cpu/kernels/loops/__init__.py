@@ -1,0 +1,1 @@
+"""Loop kernels: everything that is not a contraction."""

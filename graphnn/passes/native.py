@@ -1,0 +1,71 @@
+"""native_passes: what a Program goes through behind the standard passes, before kernels are made for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from graphnn.ir.program import Instruction, Kind, Program, Value
+from graphnn.passes.fuse import LOOP_PASSES, fuse, unfuse
+from graphnn.passes.partition import partition, sharded_inputs
+from graphnn.passes.partition_tiles import choose_tiles
+from graphnn.passes.partition_updates import partition_updates
+from graphnn.passes.pipeline import Pass, clean_bodies
+
+
+def native_passes(workers: int, l2_bytes: int, supported: Callable[[Instruction], bool]) -> Sequence[Pass]:
+    """Cut along the batch, and fuse.
+
+    Args:
+        workers: threads that share the tiles.
+        l2_bytes: cache of one of them, which the values of a tile should fit into.
+        supported: whether there is a kernel for a Fused; others are taken apart again.
+    """
+
+    def cut_batch(program: Program) -> Program:
+        batch = batch_of(program)
+        tiles = tiles_of(program, batch, workers, l2_bytes)
+        return partition(program, tiles, sharded_inputs(program, batch))
+
+    def cut_updates(program: Program) -> Program:
+        return partition_updates(program, workers)
+
+    def take_apart(program: Program) -> Program:
+        return unfuse(program, supported)
+
+    return *LOOP_PASSES, cut_batch, cut_updates, clean_bodies, fuse, take_apart
+
+
+def batch_of(program: Program) -> int:
+    """The size that most bytes of the inputs begin with: any choice is right, a wrong one costs time only."""
+    weights: dict[int, int] = {}
+    for value in program.inputs:
+        if value.kind is Kind.INPUT and value.spec.rank:
+            size = value.spec.shape[0].__index__()
+            weights[size] = weights.get(size, 0) + value.spec.nbytes
+    return max(weights, key=lambda size: weights[size], default=0)
+
+
+def tiles_of(program: Program, batch: int, workers: int, l2_bytes: int) -> int:
+    """The number of tiles for a program; 1 where there is too little to do to wake a second worker."""
+    if batch < 2:
+        return 1
+    weights = sum(value.spec.nbytes for value in program.inputs if value.kind is Kind.PARAMETER)
+    example_bytes = max(1, most_alive(program) // batch)
+    return choose_tiles(batch, workers, example_bytes, l2_bytes, weights)
+
+
+def most_alive(program: Program) -> int:
+    """The most bytes of intermediate values alive at once, in the order of the program."""
+    last: dict[Value, int] = {}
+    for number, instruction in enumerate(program.instructions):
+        last.update(dict.fromkeys((*instruction.inputs, *instruction.outputs), number))
+    dying: dict[int, int] = {}
+    for value, number in last.items():
+        if value.kind is Kind.INTERMEDIATE:
+            dying[number] = dying.get(number, 0) + value.spec.nbytes
+    alive = most = 0
+    for number, instruction in enumerate(program.instructions):
+        alive += sum(value.spec.nbytes for value in instruction.outputs)
+        most = max(most, alive)
+        alive -= dying.get(number, 0)
+    return most

@@ -1,0 +1,102 @@
+"""TileBuilder: the program of one tile, grown from the instructions of the whole."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from graphnn.ir.builder import ProgramBuilder
+from graphnn.ir.program import Instruction, Value
+from graphnn.ops.creation import Fill
+from graphnn.ops.op import Op
+from graphnn.ops.shape import Transpose
+from graphnn.passes.partition_rules import generated
+from graphnn.passes.partition_state import Local, Site, State
+
+LONGEST_CHAIN = 50  # instructions; a longer chain of values that a tile could make is computed whole, and handed over
+
+Leaf = Callable[[Value, State], Value]  # (a value from outside, its cut) -> what the tile is given
+First = Callable[[int], Value]  # number of elements of a part -> the number of the first one in this tile
+
+
+def site_of(
+    instruction: Instruction, states: Sequence[State], tiles: int, makers: Mapping[Value, Instruction]
+) -> Site | None:
+    """What the rules see; None for an op of another kind."""
+    if not isinstance(instruction.op, Op):
+        return None
+    inputs = tuple(value.spec for value in instruction.inputs)
+    outputs = tuple(value.spec for value in instruction.outputs)
+    zeros = tuple(_is_zero(makers.get(value)) for value in instruction.inputs)
+    return Site(instruction.op, inputs, outputs, tuple(states), tiles, zeros)
+
+
+def _is_zero(maker: Instruction | None) -> bool:
+    return maker is not None and isinstance(maker.op, Fill) and maker.op.value == 0
+
+
+def _swaps_last(order: Sequence[int]) -> bool:
+    rank = len(order)
+    return rank > 1 and tuple(order) == (*range(rank - 2), rank - 1, rank - 2)
+
+
+def append(builder: ProgramBuilder, op: Op, *inputs: Value) -> Value:
+    """The output of one more instruction."""
+    return builder.emit(op, inputs)[0]
+
+
+class TileBuilder:
+    """Collects the instructions of one tile.
+
+    Args:
+        tiles: number of tiles.
+        makers: the instruction of each value that every tile could make for itself.
+        leaf: called for each value from outside, and each cut of it, at most once.
+        first: for ops that depend on where a tile lies; None where that is not known.
+    """
+
+    def __init__(self, tiles: int, makers: Mapping[Value, Instruction], leaf: Leaf, first: First | None):
+        self.builder = ProgramBuilder()
+        self.parts: dict[tuple[Value, State], Value] = {}
+        self.tiles = tiles
+        self._makers, self._leaf, self._first = makers, leaf, first
+
+    def get(self, value: Value, state: State, depth: int = 0) -> Value:
+        """The value of the whole program as the tile has it: computed already, made again, or handed over."""
+        key = (value, state)
+        if key not in self.parts:
+            made = self._make(value, state, depth) if depth < LONGEST_CHAIN else None
+            self.parts[key] = made if made is not None else self._leaf(value, state)
+        return self.parts[key]
+
+    def _make(self, value: Value, state: State, depth: int) -> Value | None:
+        maker = self._makers.get(value)
+        if maker is None:
+            return None
+        if state is None:
+            return self._make_whole(maker, depth)
+        site = site_of(maker, (None,) * len(maker.inputs), self.tiles, {})
+        found = generated(site, state) if site is not None and not isinstance(state, str | None) else None
+        if found is None or (found[1] and self._first is None):
+            return None
+        local, needs_first = found
+        inputs = [self.get(x, wanted, depth + 1) for x, wanted in zip(maker.inputs, local.inputs, strict=True)]
+        if needs_first and self._first is not None:
+            inputs.append(self._first(value.spec.size // self.tiles))
+        return self._emit(maker, local.op, inputs)[0]
+
+    def _make_whole(self, maker: Instruction, depth: int) -> Value | None:
+        """Constants, and transposed weights, which a matrix product reads as they lie: nothing is computed twice."""
+        if isinstance(maker.op, Fill) or (isinstance(maker.op, Transpose) and _swaps_last(maker.op.order)):
+            return self._emit(maker, maker.op, [self.get(value, None, depth + 1) for value in maker.inputs])[0]
+        return None
+
+    def _emit(self, origin: Instruction, op: Op, inputs: Sequence[Value]) -> tuple[Value, ...]:
+        with self.builder.at(origin.origin):
+            return self.builder.emit(op, inputs)
+
+    def add(self, instruction: Instruction, local: Local) -> None:
+        """Append what one tile does for an instruction."""
+        inputs = [self.get(x, wanted) for x, wanted in zip(instruction.inputs, local.inputs, strict=True)]
+        outputs = self._emit(instruction, local.op, inputs)
+        for value, state, own in zip(instruction.outputs, local.outputs, outputs, strict=True):
+            self.parts[value, state] = own

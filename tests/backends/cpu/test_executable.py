@@ -1,0 +1,194 @@
+"""The CPU engine as a whole: every op, module and random program, with several numbers of workers, in poisoned memory."""
+
+import threading
+from functools import cache
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from module_cases import SMALL, module_programs, numbers_for
+from ops.op_cases import CASES
+from random_programs import JUNK, arrays_for, programs
+
+from graphnn.backends.cpu import executable as engine
+from graphnn.backends.cpu.backend import CpuBackend, shared_engine
+from graphnn.backends.cpu.executable import Interpreted
+from graphnn.backends.cpu.threads import Pool
+from graphnn.backends.reference import ReferenceBackend
+from graphnn.errors import BackendError, OptionError
+from graphnn.ir.builder import ProgramBuilder
+from graphnn.ir.program import Kind, Program
+from graphnn.ir.tensor_spec import TensorSpec
+from graphnn.ops import gather, tanh
+from graphnn.ops.op import Tensor, spec_of
+from graphnn.plan.memory import make_plan
+
+MARGIN = 4096  # bytes around the memory of a run
+PYTHON_ONLY = {"opaque", "opaque_gradient"}  # a user's functions
+
+
+@cache
+def backend(workers: int) -> CpuBackend:
+    return CpuBackend(Pool(workers, shared_engine().code))
+
+
+def guarded(monkeypatch) -> list[np.ndarray]:
+    """Memory of runs between margins that nobody may touch."""
+    blocks: list[np.ndarray] = []
+
+    def allocate(nbytes: int) -> np.ndarray:
+        raw = np.full(nbytes + 2 * MARGIN + 64, JUNK, "uint8")
+        blocks.append(raw)
+        start = MARGIN + (-raw.ctypes.data - MARGIN) % 64
+        return raw[start : start + nbytes]
+
+    monkeypatch.setattr(engine, "_allocate", allocate)
+    return blocks
+
+
+def run(program: Program, arrays, workers: int, blocks: list[np.ndarray], runs: int = 2):
+    """Results of the last of several runs from the same arrays; before each one all memory is filled with junk."""
+    made = backend(workers).compile(make_plan(backend(workers).rewrite(program)))
+    blocks.clear()
+    first: list[bytes] = []
+    for number in range(runs):
+        for block in blocks:
+            block[MARGIN + 64 : -MARGIN - 64] = JUNK
+        given_arrays = [array.copy() for array in arrays]
+        outputs = made(given_arrays)
+        for block in blocks:
+            assert (block[:MARGIN] == JUNK).all() and (block[-MARGIN:] == JUNK).all(), "written outside of the memory"
+        for value, before, after in zip(program.inputs, arrays, given_arrays, strict=True):
+            assert value.kind is not Kind.INPUT or before.tobytes() == after.tobytes(), f"{value!r} was changed"
+        results = [*outputs, *given_arrays]
+        found = [array.tobytes() for array in results]
+        assert number == 0 or found == first, "two runs differ"
+        first = found
+    return results
+
+
+def expected_of(program: Program, arrays):
+    given_arrays = [array.copy() for array in arrays]
+    outputs = ReferenceBackend().compile(make_plan(program))(given_arrays)
+    return [*outputs, *given_arrays]
+
+
+def assert_close(got, wanted, rtol: float, label: str = "") -> None:
+    """Equal to `rtol` times the largest number of the array; integers and bools exactly."""
+    assert len(got) == len(wanted)
+    for a, b in zip(got, wanted, strict=True):
+        assert (a.shape, a.dtype) == (b.shape, b.dtype)
+        finite = b[np.isfinite(b)] if b.dtype.kind == "f" else b
+        scale = float(np.abs(finite).max()) if finite.size and b.dtype.kind == "f" else 0.0
+        np.testing.assert_allclose(a, b, rtol=rtol, atol=rtol * scale, equal_nan=True, err_msg=label)
+
+
+def one_op(case, dtype: str) -> tuple[Program, list[np.ndarray]]:
+    arrays = [np.asarray(array, order="C") for array in case.make(dtype)]
+    builder = ProgramBuilder()
+    inputs = [builder.input(f"x{n}", spec_of(array)) for n, array in enumerate(arrays)]
+    return builder.build(builder.emit(case.op, inputs)), arrays
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_every_op_has_a_kernel_that_agrees_with_its_reference(case, dtype, monkeypatch):
+    if dtype not in case.dtypes:
+        pytest.skip("the op has no case of this dtype")
+    program, arrays = one_op(case, dtype)
+    made = backend(2).compile(make_plan(backend(2).rewrite(program)))
+    interpreted = [s.step.op.name for s in made.assembled.segments if isinstance(s, Interpreted)]
+    assert set(interpreted) <= PYTHON_ONLY, f"no kernel for {interpreted}"
+    blocks = guarded(monkeypatch)
+    wanted = expected_of(program, arrays)
+    rtol = case.tolerance * float(np.finfo(dtype).eps)
+    assert_close(run(program, arrays, 2, blocks), wanted, rtol)
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3, 5])
+@given(data=st.data())
+@settings(
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
+def test_random_programs_agree_with_the_reference(workers, data, monkeypatch):
+    program = data.draw(programs(max_instructions=12, sizes=(0, 1, 3, 8, 20), dtype="float64", smooth=True))
+    with monkeypatch.context() as patch:
+        blocks = guarded(patch)
+        arrays = arrays_for(program)
+        assert_close(run(program, arrays, workers, blocks), expected_of(program, arrays), 1e-10)
+
+
+MODULE_PROGRAMS = list(module_programs(SMALL))
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3, 5])
+@pytest.mark.parametrize(("name", "program"), MODULE_PROGRAMS, ids=[name for name, _ in MODULE_PROGRAMS])
+def test_modules_agree_with_the_reference(name, program, workers, monkeypatch):
+    blocks = guarded(monkeypatch)
+    arrays = numbers_for(program)
+    assert_close(run(program, arrays, workers, blocks), expected_of(program, arrays), 2e-5, name)
+
+
+def small_program(function, *specs: TensorSpec, kinds=()) -> Program:
+    builder = ProgramBuilder()
+    kinds = (*kinds, *[Kind.INPUT] * len(specs))
+    tensors = [Tensor(builder, builder.input(f"x{n}", spec, kinds[n])) for n, spec in enumerate(specs)]
+    outputs, updates = function(*tensors)
+    for position, new in updates.items():
+        builder.update(tensors[position].value, new.value)
+    return builder.build([tensor.value for tensor in outputs])
+
+
+def test_parameters_that_replace_each_other_are_all_read_before_one_is_written():
+    row = TensorSpec((5,))
+    program = small_program(lambda p, q: ([p], {0: q, 1: p}), row, row, kinds=(Kind.PARAMETER, Kind.STATE))
+    p, q = np.arange(5, dtype="float32"), np.arange(5, 10, dtype="float32")
+    made = backend(2).compile(make_plan(backend(2).rewrite(program)))
+    given_arrays = [p.copy(), q.copy()]
+    (output,) = made(given_arrays)
+    np.testing.assert_array_equal(output, p)
+    np.testing.assert_array_equal(given_arrays[0], q)
+    np.testing.assert_array_equal(given_arrays[1], p)
+
+
+def test_an_index_out_of_range_is_a_typed_error_and_changes_nothing():
+    program = small_program(
+        lambda p, i: ([gather(p, i)], {0: p + 1.0}), TensorSpec((4, 3)), TensorSpec((2,), "int64"),
+        kinds=(Kind.PARAMETER,),
+    )  # fmt: skip
+    made = backend(2).compile(make_plan(backend(2).rewrite(program)))
+    p = np.ones((4, 3), "float32")
+    with pytest.raises(OptionError, match="out of range"):
+        made([p, np.array([1, 4])])
+    np.testing.assert_array_equal(p, np.ones((4, 3)))
+    made([p, np.array([1, 3])])  # and it goes on
+    np.testing.assert_array_equal(p, np.full((4, 3), 2.0))
+
+
+def test_threads_take_turns():
+    program = small_program(lambda x: ([tanh(x) * 2.0 + x], {}), TensorSpec((64, 33)))
+    made = backend(3).compile(make_plan(backend(3).rewrite(program)))
+    faults: list[str] = []
+
+    def work(seed: int) -> None:
+        x = np.random.default_rng(seed).normal(size=(64, 33)).astype("float32")
+        for _ in range(50):
+            if not np.allclose(made([x])[0], np.tanh(x) * 2 + x, rtol=1e-5, atol=1e-6):
+                faults.append(f"seed {seed}")
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not faults
+
+
+def test_more_memory_than_there_is_is_a_typed_error():
+    rows = TensorSpec((2**31, 2**12))
+    program = small_program(lambda x: ([(tanh(x.broadcast_to(rows.shape)).sum())], {}), TensorSpec((1, 2**12)))
+    plan = make_plan(program)  # not rewritten: the broadcast is stored
+    made = backend(1).compile(plan)
+    with pytest.raises(BackendError, match="more memory than there is"):
+        made([np.zeros((1, 2**12), "float32")])
