@@ -17,7 +17,7 @@ from graphnn.ops.formula import WIDTH
 from graphnn.plan.members import members_of
 from graphnn.plan.outline import Entry, Operand, outline, paths_text, short_names
 from graphnn.plans import Part, parts_of
-from graphnn.render.notebook import bundle
+from graphnn.render.mime import bundle
 from graphnn.render.text import plural
 from graphnn.render.units import bytes_text, flops_text
 from graphnn.scan import Scan

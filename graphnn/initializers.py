@@ -73,7 +73,6 @@ class Initializer(ABC):
 
 
 @final
-@dataclass(frozen=True)
 class Zeros(Initializer):
     """0 everywhere."""
 
@@ -85,7 +84,6 @@ class Zeros(Initializer):
 
 
 @final
-@dataclass(frozen=True)
 class Ones(Initializer):
     """1 everywhere."""
 
@@ -235,7 +233,6 @@ class HeNormal(Initializer):
 
 
 @final
-@dataclass(frozen=True)
 class LecunUniform(Initializer):
     """Uniform with standard deviation 1 / sqrt(fan_in) (LeCun et al. 1998)."""
 
@@ -245,7 +242,6 @@ class LecunUniform(Initializer):
 
 
 @final
-@dataclass(frozen=True)
 class LecunNormal(Initializer):
     """Normal with standard deviation 1 / sqrt(fan_in) (LeCun et al. 1998)."""
 

@@ -55,7 +55,6 @@ class Loss(Configurable, ABC):
         """Raise ShapeError, DTypeError or OptionError where the target does not fit the prediction."""
 
 
-@dataclass(frozen=True)
 class ElementwiseLoss(Loss, ABC):
     """Each element of the prediction has a target of its own: the shapes are equal, nothing broadcasts."""
 
@@ -74,7 +73,6 @@ class ElementwiseLoss(Loss, ABC):
 
 
 @final
-@dataclass(frozen=True)
 class SquaredError(ElementwiseLoss):
     """(prediction - target)**2.
 
@@ -88,7 +86,6 @@ class SquaredError(ElementwiseLoss):
 
 
 @final
-@dataclass(frozen=True)
 class AbsoluteError(ElementwiseLoss):
     """|prediction - target|; the slope at 0 is 0."""
 
@@ -117,7 +114,6 @@ class Huber(ElementwiseLoss):
 
 
 @final
-@dataclass(frozen=True)
 class BinaryCrossEntropy(ElementwiseLoss):
     """-t * log(p) - (1 - t) * log(1 - p) with p = sigmoid(prediction): the prediction is a logit, t its target, 0 to 1.
 

@@ -28,7 +28,6 @@ from graphnn.ops.op import Tensor
 from graphnn.ops.reduction import argmax
 
 
-@dataclass(frozen=True)
 class Metric(Configurable, ABC):
     """A number to read, such as the share of right answers."""
 
@@ -84,7 +83,6 @@ class ClassMetric(Metric, ABC):
 
 
 @final
-@dataclass(frozen=True)
 class Accuracy(ClassMetric):
     """The share of rows whose largest element stands at the label; of equal ones the first counts."""
 
@@ -150,7 +148,6 @@ class BinaryAccuracy(Metric):
 
 
 @final
-@dataclass(frozen=True)
 class MeanSquaredError(Metric):
     """mean((prediction - target)**2)."""
 
@@ -160,7 +157,6 @@ class MeanSquaredError(Metric):
 
 
 @final
-@dataclass(frozen=True)
 class MeanAbsoluteError(Metric):
     """mean(|prediction - target|)."""
 

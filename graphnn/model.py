@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,7 +15,6 @@ from graphnn.backends.executable import Backend
 from graphnn.backends.reference import array_module
 from graphnn.compile import ForwardBackward, Signature, compile_forward_backward
 from graphnn.errors import GraphError, OptionError, ParameterError, StateError
-from graphnn.files.npz import MatchReport, load_arrays, match, save_arrays
 from graphnn.graph.flatten import flatten
 from graphnn.graph.graph import Graph
 from graphnn.graph.scope import RANDOM_INPUT
@@ -25,8 +24,11 @@ from graphnn.model_paths import ancestors, declarations_of, initial_array, match
 from graphnn.model_summary import ModelSummary, hyperparameters, summarize_model
 from graphnn.ops.op import Array
 from graphnn.ops.random import seed_words
-from graphnn.render.notebook import bundle
+from graphnn.render.mime import bundle
 from graphnn.run import Run
+
+if TYPE_CHECKING:
+    from graphnn.files.npz import MatchReport
 
 
 class Model:
@@ -289,6 +291,8 @@ class Model:
 
         "m" and "m.npz" mean the same file.
         """
+        from graphnn.files.npz import save_arrays
+
         arrays = {**self.parameters, **self.states}
         save_arrays(path, {name: self.to_host(array) for name, array in arrays.items()})
 
@@ -302,10 +306,14 @@ class Model:
         Raises:
             FileFormatError: the file is damaged. ParameterError: arrays are missing, unknown or of another shape.
         """
+        from graphnn.files.npz import load_arrays
+
         found = load_arrays(path)
         return self._assign(found, strict, where=os.fspath(path))
 
     def _assign(self, found: Mapping[str, np.ndarray], strict: bool, where: str) -> MatchReport:
+        from graphnn.files.npz import match
+
         expected = {p: (tuple(map(int, d.spec.shape)), d.spec.dtype) for p, d in self._declarations.items()}
         report = match(expected, found, strict=strict, where=where)
         for name in report.matched:

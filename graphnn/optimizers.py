@@ -176,7 +176,6 @@ class AdaptiveMoments(Optimizer, ABC):
 
 
 @final
-@dataclass(frozen=True)
 class Adam(AdaptiveMoments):
     """p - change, with the `change` above; weight_decay * p is added to g (Kingma and Ba 2015).
 

@@ -18,7 +18,7 @@ from graphnn.model import Model
 from graphnn.plan.cost import cost_of_step
 from graphnn.plan.members import Member, members_of, shares_of
 from graphnn.plans import Part, parts_of
-from graphnn.render.notebook import bundle
+from graphnn.render.mime import bundle
 from graphnn.render.overlay import Overlay
 from graphnn.render.text import plural
 from graphnn.render.units import BYTES, FLOPS, SECONDS, Units, bytes_text, flops_text, seconds_text, unit_for
@@ -68,6 +68,7 @@ class Profile:
         arena_bytes: memory of the largest plan.
         rows: nodes in forward order, phases in theirs.
         uncounted: paths with functions of their own, whose operations nobody knows.
+        interpreted: of a native engine, the steps that have no kernel and run by their reference: which, and why.
     """
 
     name: str
@@ -77,6 +78,7 @@ class Profile:
     arena_bytes: int
     rows: tuple[Row, ...]
     uncounted: tuple[str, ...] = ()
+    interpreted: tuple[str, ...] = ()
 
     @property
     def seconds(self) -> float:
@@ -95,8 +97,9 @@ class Profile:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able copy, with the totals."""
+        named = {"uncounted": list(self.uncounted), "interpreted": list(self.interpreted)}
         totals = {"seconds": self.seconds, "flops": self.flops, "bytes": self.bytes}
-        return {**asdict(self), "rows": [asdict(row) for row in self.rows], "uncounted": list(self.uncounted), **totals}
+        return {**asdict(self), "rows": [asdict(row) for row in self.rows], **named, **totals}
 
     def overlay(self, what: str = "seconds") -> Overlay:
         """Numbers by node for a drawing, all phases added up.
@@ -169,9 +172,8 @@ def profile(target: Model | Trainer, /, *inputs: Any, runs: int = 5, training: b
     arena = max(part.compiled.executable.plan.arena_bytes for part in parts)
     what = ("one training step" if training else "one evaluation step") if len(parts) == 1 else "forward and backward"
     what = "forward" if parts[-1].name == "forward" else what
-    return Profile(
-        model.graph.default_name, what, _measured_on(model, parts[0]), runs, arena, table.rows(), table.uncounted()
-    )
+    about = (model.graph.default_name, what, _measured_on(model, parts[0]), runs, arena)
+    return Profile(*about, table.rows(), table.uncounted(), _interpreted(parts))
 
 
 def _measured_on(model: Model, part: Part) -> str:
@@ -179,6 +181,12 @@ def _measured_on(model: Model, part: Part) -> str:
     if not isinstance(executable, Inspectable):
         return ReferenceBackend(array_module(model.device)).name
     return f"{model.backend.name}, {plural(executable.workers, 'worker')}"
+
+
+def _interpreted(parts: Sequence[Part]) -> tuple[str, ...]:
+    executables = (part.compiled.executable for part in parts)
+    calls = [call for e in executables if isinstance(e, Inspectable) for call in e.calls if not call.ir]
+    return tuple(dict.fromkeys(f"{call.origin.path or call.op.name} {call.notes}" for call in calls))
 
 
 @dataclass(frozen=True)
@@ -300,6 +308,7 @@ def _table(profile: Profile) -> Iterator[str]:
     yield f"{flops_text(profile.flops)}{rate}; arena {bytes_text(profile.arena_bytes)}; a multiply-add counts 2"
     if any(row.shared for row in profile.rows):
         yield "the time of a kernel that does the work of several nodes is shared by their operations and bytes"
+    yield from profile.interpreted
     if profile.uncounted:
         yield f"without the operations of {', '.join(profile.uncounted)}: functions whose inside is not known"
 

@@ -15,7 +15,6 @@ from graphnn.configurable import Configurable, choose
 from graphnn.errors import OptionError
 
 
-@dataclass(frozen=True)
 class Schedule(Configurable, ABC):
     """A learning rate for each step; steps count from 0."""
 

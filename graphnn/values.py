@@ -13,7 +13,7 @@ import numpy as np
 from graphnn.errors import OptionError
 from graphnn.graph.flatten import Leaf
 from graphnn.model import Model
-from graphnn.render.notebook import bundle
+from graphnn.render.mime import bundle
 from graphnn.render.overlay import Overlay
 
 GRADIENT = "dLd/"  # before the path of what it is the gradient of

@@ -26,6 +26,8 @@ ON_PICTURES = (
 )
 MADE_BY = {  # the page whose code writes a file of this name
     "residual.svg": ROOT / "README.md",
+    "residual-dark.svg": ROOT / "README.md",
+    "diff.svg": ROOT / "docs" / "command_line.md",
     **dict.fromkeys(ON_PICTURES, ROOT / "docs" / "pictures.md"),
 }
 WHY = "the `dot` of this machine may place boxes a little otherwise than pygraphviz's Graphviz"
@@ -53,7 +55,7 @@ def test_pictures_are_what_the_pages_make(tmp_path):
 def test_the_command_of_the_readme_draws_the_same(tmp_path):
     declaration = next(block for block in blocks(ROOT / "README.md") if block.is_run)
     (tmp_path / "residual.py").write_text(declaration.text, encoding="utf-8")
-    assert main(["render", f"{tmp_path / 'residual.py'}:graph", "-o", str(tmp_path / "residual.svg")]) == 0
+    assert main(["render", f"{tmp_path / 'residual.py'}:graph", "-o", str(tmp_path / "residual.svg"), "--theme", "light"]) == 0
     assert (tmp_path / "residual.svg").read_bytes() == (PICTURES / "residual.svg").read_bytes()
 
 
@@ -61,7 +63,8 @@ def test_each_picture_has_a_page_that_makes_it_and_one_that_shows_it():
     assert {path.name for path in PICTURES.iterdir()} == set(MADE_BY)
     for name, page in MADE_BY.items():
         assert any(name in block.text for block in blocks(page))
-        assert f"pictures/{name})" in page.read_text(encoding="utf-8")
+        text = page.read_text(encoding="utf-8")
+        assert f"pictures/{name})" in text or f'docs/pictures/{name}"' in text
 
 
 if __name__ == "__main__":

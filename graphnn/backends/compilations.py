@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from typing import Generic, TypeVar
+
+from graphnn.backends.fork_lock import ForkLock
 
 PROGRAMS_KEPT = 64  # sizes of batches times modes; each holds an arena
 Made = TypeVar("Made")
@@ -15,7 +16,7 @@ class Compilations(Generic[Made]):
 
     def __init__(self) -> None:
         self._kept: dict[object, Made] = {}  # the one used last stands last
-        self._lock = threading.Lock()
+        self._lock = ForkLock()
 
     def values(self) -> list[Made]:
         """All that is kept."""
@@ -23,13 +24,13 @@ class Compilations(Generic[Made]):
 
     def get(self, key: object, make: Callable[[], Made]) -> Made:
         """What was made for `key`; made now, if there is none."""
-        with self._lock:
+        with self._lock.own():
             found = self._kept.pop(key, None)
             if found is not None:
                 self._kept[key] = found
                 return found
         made = make()  # not under the lock: it takes its time
-        with self._lock:
+        with self._lock.own():
             self._kept[key] = made
             while len(self._kept) > PROGRAMS_KEPT:
                 del self._kept[next(iter(self._kept))]

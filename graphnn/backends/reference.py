@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from graphnn.backends.executable import Backend, Executable
+from graphnn.backends.fork_lock import ForkLock
 from graphnn.errors import BackendError, GraphnnError
 from graphnn.ops.op import Array, ArrayModule
 from graphnn.plan.plan import ALIGNMENT, Buffer, Plan, Step
@@ -45,7 +45,7 @@ class ReferenceExecutable(Executable):
     """Runs the steps one by one. The arena belongs to one run at a time; threads take turns."""
 
     xp: Any
-    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _lock: ForkLock = field(default_factory=ForkLock)
     _memory: list[list[Array | None]] = field(default_factory=list)  # the views into the arena, once there is one
 
     def __call__(self, arrays: Sequence[Array]) -> list[Array]:
@@ -65,7 +65,7 @@ class ReferenceExecutable(Executable):
         return self._run(arrays, run), seconds
 
     def _run(self, arrays: Sequence[Array], run: Callable[[Step, Sequence[Array]], None]) -> list[Array]:
-        with self._lock:
+        with self._lock.own():
             memory = self._bind(arrays)
             with np.errstate(all="ignore"):  # infinities and NaN are values here, looked for where a user asks
                 for step in self.plan.steps:

@@ -18,6 +18,8 @@ from typing import Any
 import numpy as np
 
 import graphnn
+from graphnn.backends.choose import native_engine, num_threads
+from graphnn.backends.cpu.machine import allowed_cores
 from graphnn.cli.output import emit
 from graphnn.graph.graph import Graph
 from graphnn.graph.layer import Input
@@ -25,7 +27,7 @@ from graphnn.layers.linear import Linear
 from graphnn.model import Model
 from graphnn.render.engine import positions
 
-PACKAGES = ("numpy", "networkx", "graphviz", "pygraphviz", "scikit-learn")
+PACKAGES = ("numpy", "llvmlite", "networkx", "graphviz", "pygraphviz", "scikit-learn")
 CUPY = ("cupy", "cupy-cuda12x", "cupy-cuda13x")
 FEATURES = ("sse4_2", "avx", "f16c", "fma", "avx2", "avx512f", "avx512_bf16", "amx_tile", "asimd", "sve", "bf16")
 CONTROL_GROUPS = Path("/sys/fs/cgroup")
@@ -45,7 +47,8 @@ def run(options: argparse.Namespace) -> int:
     sections = {
         "versions": {"graphnn": lambda: graphnn.__version__, "python": _python, **_packages()},
         "processor": {"model": _model, "features": _features, "cores": _cores, "threads": _threads},
-        "engines": {"reference": _reference, "layout": _layout},
+        "engines": {"cpu": lambda: _runs("cpu"), "reference": lambda: _runs("reference"), "layout": _layout},
+        "engine cpu": {"target": _target, "threads": _workers, "cache": _cache},
         "gpu": {"cupy": _cupy, "driver": _driver},
         "folders": {
             "package": lambda: str(Path(graphnn.__file__).parent),
@@ -150,13 +153,31 @@ def _threads() -> str:
 # -- engines -----------------------------------------------------------------------------------------------------------
 
 
-def _reference() -> str:
+def _runs(device: str) -> str:
     """A forward and a backward run of one layer."""
     x = Input(("batch", 2), name="x")
-    model = Model(Graph(x, Linear(2)(x)), dtype="float64")
+    model = Model(Graph(x, Linear(2)(x)), dtype="float64", device=device)
     model.forward(np.ones((1, 2)))
     model.backward(np.ones((1, 2)))
-    return f"works, on NumPy {np.__version__}"
+    return "works, native code by LLVM" if device == "cpu" else f"works, on NumPy {np.__version__}"
+
+
+def _target() -> str:
+    """What LLVM makes code for."""
+    found = native_engine().target
+    caches = f"caches of a core {found.l1_bytes >> 10} KiB and {found.l2_bytes >> 10} KiB"
+    return f"{found.name}, {found.registers} vector registers of {found.vector_bytes} bytes, {caches}"
+
+
+def _workers() -> str:
+    return f"{num_threads()}, of {allowed_cores()} cores that this process may keep busy"
+
+
+def _cache() -> str:
+    """Machine code on disk."""
+    found = native_engine().cache.status()
+    held = f"{found.folder}: {found.entries} kernels, {found.nbytes} bytes" if found.folder else "none"
+    return f"{held} ({found.fault})" if found.fault else held
 
 
 def _layout() -> str:

@@ -46,7 +46,7 @@ def add(commands: Any, common: argparse.ArgumentParser) -> argparse.ArgumentPars
 
 
 def _add_run(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group(f"views {', '.join((*LOWERED, *MEASURED))}, which are of a run on random numbers")
+    group = parser.add_argument_group("views of a run, on random numbers", ", ".join((*LOWERED, *MEASURED)))
     text = "of memory, program and plan: training is forward and backward in one (default: forward)"
     group.add_argument("--part", choices=PARTS, help=text)
     text = "of the same: ops as on every device, or what the device makes of them (default: ops)"

@@ -259,7 +259,7 @@ class Graph(Composite):
         return from_json(text, layers)
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
-        from graphnn.render.notebook import bundle
+        from graphnn.render.mime import bundle
 
         return bundle(str(self.summary()), self.to_svg)
 

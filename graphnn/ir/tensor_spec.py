@@ -96,6 +96,8 @@ def broadcast_shapes(shapes: Iterable[Shape]) -> Shape:
         ShapeError: two sizes on one axis differ and neither is 1.
     """
     shapes = list(shapes)
+    if shapes and all([shape == shapes[0] for shape in shapes]):
+        return tuple(shapes[0])
     rank = max(map(len, shapes), default=0)
     padded = [(1,) * (rank - len(shape)) + tuple(shape) for shape in shapes]
     return tuple(_broadcast_sizes(sizes, shapes) for sizes in zip(*padded, strict=True))

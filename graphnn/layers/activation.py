@@ -17,7 +17,6 @@ from graphnn.ops.op import Tensor
 from graphnn.ops.reduction import log_softmax, softmax
 
 
-@dataclass(frozen=True, eq=False)
 class Activation(Layer):
     """y[i] = f(x[i])."""
 
@@ -29,7 +28,6 @@ class Activation(Layer):
 
 
 @final
-@dataclass(frozen=True, eq=False)
 class Identity(Activation):
     """y = x."""
 
@@ -52,7 +50,6 @@ class Affine(Activation):
 
 
 @final
-@dataclass(frozen=True, eq=False)
 class ReLU(Activation):
     """y = x where x > 0, else 0; the slope at 0 is 0. NaN stays NaN."""
 
@@ -86,7 +83,6 @@ class ELU(Activation):
 
 
 @final
-@dataclass(frozen=True, eq=False)
 class SELU(Activation):
     """y = scale * (x where x > 0, else alpha * (exp(x) - 1)); Klambauer et al. 2017, constants from its appendix."""
 
@@ -116,7 +112,6 @@ class GELU(Activation):
 
 
 @final
-@dataclass(frozen=True, eq=False)
 class Tanh(Activation):
     """y = tanh(x)."""
 
@@ -126,7 +121,6 @@ class Tanh(Activation):
 
 
 @final
-@dataclass(frozen=True, eq=False)
 class Sigmoid(Activation):
     """y = 1 / (1 + exp(-x))."""
 
@@ -136,7 +130,6 @@ class Sigmoid(Activation):
 
 
 @final
-@dataclass(frozen=True, eq=False)
 class HardSigmoid(Activation):
     """y = 0.2 * x + 0.5, cut to 0..1."""
 
@@ -147,7 +140,6 @@ class HardSigmoid(Activation):
 
 
 @final
-@dataclass(frozen=True, eq=False)
 class Exponential(Activation):
     """y = exp(x)."""
 
@@ -157,7 +149,6 @@ class Exponential(Activation):
 
 
 @final
-@dataclass(frozen=True, eq=False)
 class SoftPlus(Activation):
     """y = log(1 + exp(x))."""
 
@@ -168,7 +159,6 @@ class SoftPlus(Activation):
 
 
 @final
-@dataclass(frozen=True, eq=False)
 class Swish(Activation):
     """y = x * sigmoid(x)."""
 

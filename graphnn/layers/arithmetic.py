@@ -29,7 +29,6 @@ class Join(Layer):
 
 
 @final
-@dataclass(frozen=True, eq=False)
 class Add(Join):
     """y = act_fn(x1 + x2 + ...), all of one shape."""
 
@@ -40,7 +39,6 @@ class Add(Join):
 
 
 @final
-@dataclass(frozen=True, eq=False)
 class Multiply(Join):
     """y = act_fn(x1 * x2 * ...), all of one shape."""
 
@@ -51,7 +49,6 @@ class Multiply(Join):
 
 
 @final
-@dataclass(frozen=True, eq=False)
 class Average(Join):
     """y = act_fn((x1 + x2 + ...) / n), all n of one shape."""
 
@@ -62,7 +59,6 @@ class Average(Join):
 
 
 @final
-@dataclass(frozen=True, eq=False)
 class Subtract(Join):
     """y = x1 - x2, of one shape."""
 
@@ -73,7 +69,6 @@ class Subtract(Join):
 
 
 @final
-@dataclass(frozen=True, eq=False)
 class Divide(Join):
     """y = x1 / x2, of one shape."""
 
@@ -84,7 +79,6 @@ class Divide(Join):
 
 
 @final
-@dataclass(frozen=True, eq=False)
 class MatMul(Layer):
     """y[..., i, j] = sum over k of x1[..., i, k] * x2[..., k, j]."""
 
@@ -105,7 +99,6 @@ class Scalar(Layer):
 
 
 @final
-@dataclass(frozen=True, eq=False)
 class ScalarAdd(Scalar):
     """y = x + number."""
 
@@ -115,7 +108,6 @@ class ScalarAdd(Scalar):
 
 
 @final
-@dataclass(frozen=True, eq=False)
 class ScalarSubtract(Scalar):
     """y = x - number, or number - x."""
 
@@ -125,7 +117,6 @@ class ScalarSubtract(Scalar):
 
 
 @final
-@dataclass(frozen=True, eq=False)
 class ScalarMultiply(Scalar):
     """y = x * number."""
 
@@ -135,7 +126,6 @@ class ScalarMultiply(Scalar):
 
 
 @final
-@dataclass(frozen=True, eq=False)
 class ScalarDivide(Scalar):
     """y = x / number, or number / x."""
 

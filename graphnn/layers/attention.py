@@ -97,7 +97,6 @@ class SplitHeads(Layer):
 
 
 @final
-@dataclass(frozen=True, eq=False)
 class MergeHeads(Layer):
     """(batch, n_heads, n, d) -> (batch, n, n_heads * d): the inverse of SplitHeads."""
 

@@ -64,7 +64,6 @@ class BatchNormalization(Layer):
 
 
 @final
-@dataclass(frozen=True, eq=False)
 class BatchNorm(BatchNormalization):
     """y = scaler * (x - mean) / sqrt(var + epsilon) + intercept, with mean and var over all axes but the last.
 
@@ -80,7 +79,6 @@ class BatchNorm(BatchNormalization):
 
 
 @final
-@dataclass(frozen=True, eq=False)
 class BatchNorm1D(BatchNormalization):
     """BatchNorm of vectors (batch, ch) or sequences (batch, length, ch) only."""
 
@@ -88,7 +86,6 @@ class BatchNorm1D(BatchNormalization):
 
 
 @final
-@dataclass(frozen=True, eq=False)
 class BatchNorm2D(BatchNormalization):
     """BatchNorm of images (batch, rows, cols, ch) only."""
 

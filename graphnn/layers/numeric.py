@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from graphnn.errors import GradientError, OptionError
@@ -15,7 +14,6 @@ from graphnn.ops.op import Array, ArrayModule, Tensor, spec_of
 from graphnn.ops.opaque import Opaque
 
 
-@dataclass(frozen=True, eq=False)
 class NumericLayer(Layer):
     """A layer written on arrays, without parameters; it is drawn, scheduled and differentiated like the others.
 

@@ -68,7 +68,6 @@ class Pool2D(Layer):
 
 
 @final
-@dataclass(frozen=True, eq=False)
 class GlobalAveragePool(Layer):
     """y[b, c] = mean of x[b, ..., c] over all axes between batch and channels; x: (batch, ..., ch), y: (batch, ch)."""
 
@@ -81,7 +80,6 @@ class GlobalAveragePool(Layer):
 
 
 @final
-@dataclass(frozen=True, eq=False)
 class GlobalMaxPool(Layer):
     """y[b, c] = max of x[b, ..., c] over all axes between batch and channels; x: (batch, ..., ch), y: (batch, ch)."""
 

@@ -15,7 +15,6 @@ from graphnn.ops.op import Tensor, normalize_axes
 from graphnn.ops.shape import concatenate, pad
 
 
-@dataclass(frozen=True, eq=False)
 class ShapeLayer(Layer):
     """The elements of x in another place."""
 
@@ -135,7 +134,6 @@ class Slice(ShapeLayer):
 
 
 @final
-@dataclass(frozen=True, eq=False)
 class Zeros(ShapeLayer):
     """y = 0 in the shape and dtype of x: stands in where an optional input is missing. No gradient flows to x."""
 

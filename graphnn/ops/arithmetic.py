@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar, final
 
 from graphnn.ir.tensor_spec import FLOATS
@@ -11,7 +10,6 @@ from graphnn.ops.elementwise import NUMBERS, Elementwise, floor, log, where
 from graphnn.ops.op import Tensor
 
 
-@dataclass(frozen=True)
 class Binary(Elementwise):
     """y[i] = f(x0[i], x1[i])."""
 
@@ -20,7 +18,6 @@ class Binary(Elementwise):
 
 
 @final
-@dataclass(frozen=True)
 class Add(Binary):
     """y = a + b. Gradient: da = dy, db = dy."""
 
@@ -34,7 +31,6 @@ class Add(Binary):
 
 
 @final
-@dataclass(frozen=True)
 class Subtract(Binary):
     """y = a - b. Gradient: da = dy, db = -dy."""
 
@@ -48,7 +44,6 @@ class Subtract(Binary):
 
 
 @final
-@dataclass(frozen=True)
 class Multiply(Binary):
     """y = a * b. Gradient: da = dy * b, db = dy * a."""
 
@@ -62,7 +57,6 @@ class Multiply(Binary):
 
 
 @final
-@dataclass(frozen=True)
 class Divide(Binary):
     """y = a / b. Gradient: da = dy / b, db = -dy * y / b."""
 
@@ -78,7 +72,6 @@ class Divide(Binary):
 
 
 @final
-@dataclass(frozen=True)
 class Power(Binary):
     """y = a ** b. Gradient: da = dy * b * a**(b - 1), 0 where b is 0; db = dy * y * log(a), 0 where a is 0 or less."""
 
@@ -96,7 +89,6 @@ class Power(Binary):
 
 
 @final
-@dataclass(frozen=True)
 class Maximum(Binary):
     """y = max(a, b). The gradient goes to the larger; at a tie, half to each."""
 
@@ -110,7 +102,6 @@ class Maximum(Binary):
 
 
 @final
-@dataclass(frozen=True)
 class Minimum(Binary):
     """y = min(a, b). The gradient goes to the smaller; at a tie, half to each."""
 
@@ -129,7 +120,6 @@ def _share(a: Tensor, b: Tensor) -> Tensor:
 
 
 @final
-@dataclass(frozen=True)
 class Remainder(Binary):
     """y = a - floor(a / b) * b. Gradient: da = dy, db = -dy * floor(a / b)."""
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar, final
 
 from graphnn.ir.tensor_spec import DTYPES, FLOATS, TensorSpec
 from graphnn.ops.elementwise import NUMBERS, Elementwise
 
 
-@dataclass(frozen=True)
 class Comparison(Elementwise):
     """y[i] = whether a relation holds between a[i] and b[i]."""
 
@@ -23,7 +21,6 @@ class Comparison(Elementwise):
 
 
 @final
-@dataclass(frozen=True)
 class Equal(Comparison):
     """y = a == b."""
 
@@ -34,7 +31,6 @@ class Equal(Comparison):
 
 
 @final
-@dataclass(frozen=True)
 class NotEqual(Comparison):
     """y = a != b."""
 
@@ -45,7 +41,6 @@ class NotEqual(Comparison):
 
 
 @final
-@dataclass(frozen=True)
 class Less(Comparison):
     """y = a < b."""
 
@@ -55,7 +50,6 @@ class Less(Comparison):
 
 
 @final
-@dataclass(frozen=True)
 class LessEqual(Comparison):
     """y = a <= b."""
 
@@ -65,7 +59,6 @@ class LessEqual(Comparison):
 
 
 @final
-@dataclass(frozen=True)
 class Greater(Comparison):
     """y = a > b."""
 
@@ -75,7 +68,6 @@ class Greater(Comparison):
 
 
 @final
-@dataclass(frozen=True)
 class GreaterEqual(Comparison):
     """y = a >= b."""
 
@@ -85,7 +77,6 @@ class GreaterEqual(Comparison):
 
 
 @final
-@dataclass(frozen=True)
 class LogicalAnd(Comparison):
     """y = a and b."""
 
@@ -96,7 +87,6 @@ class LogicalAnd(Comparison):
 
 
 @final
-@dataclass(frozen=True)
 class LogicalOr(Comparison):
     """y = a or b."""
 
@@ -107,7 +97,6 @@ class LogicalOr(Comparison):
 
 
 @final
-@dataclass(frozen=True)
 class LogicalXor(Comparison):
     """y = a or b, not both."""
 
@@ -118,7 +107,6 @@ class LogicalXor(Comparison):
 
 
 @final
-@dataclass(frozen=True)
 class LogicalNot(Comparison):
     """y = not x."""
 
@@ -130,7 +118,6 @@ class LogicalNot(Comparison):
 
 
 @final
-@dataclass(frozen=True)
 class IsNan(Comparison):
     """y = whether x is not a number."""
 
@@ -142,7 +129,6 @@ class IsNan(Comparison):
 
 
 @final
-@dataclass(frozen=True)
 class IsInf(Comparison):
     """y = whether x is plus or minus infinity."""
 

@@ -82,7 +82,6 @@ class ConvolutionOp(Op):
 
 
 @final
-@dataclass(frozen=True)
 class Convolution(ConvolutionOp):
     """y[b, p, o] = sum over k, c of x[b, p * stride + k * dilation - low, c] * w[k, c, o] (a cross-correlation).
 

@@ -79,7 +79,6 @@ class Cast(Op):
 
 
 @final
-@dataclass(frozen=True)
 class StopGradient(Op):
     """y = x, and no gradient passes: for terms whose gradient is known to cancel, such as the shift of a softmax."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import ClassVar, final
 
 from graphnn.errors import DTypeError
@@ -13,7 +12,6 @@ from graphnn.ops.op import Array, ArrayModule, Op
 NUMBERS = (*FLOATS, *INTEGERS)
 
 
-@dataclass(frozen=True)
 class Elementwise(Op):
     """y[i] = f(x0[i], x1[i], ...)."""
 
@@ -28,13 +26,15 @@ class Elementwise(Op):
 
     def check_dtypes(self, specs: tuple[TensorSpec, ...]) -> None:
         """Raise DTypeError unless there are `arity` inputs of one accepted dtype."""
-        got = ", ".join(map(str, specs))
         if len(specs) != self.arity:
-            raise DTypeError(f"`{self.name}` takes {self.arity} inputs", expected=self.arity, got=got)
-        if len({spec.dtype for spec in specs}) > 1:
-            raise DTypeError(f"`{self.name}` needs equal dtypes", expected="one dtype", got=got, fix="cast one of them")
-        if specs[0].dtype not in self.accepts:
-            raise DTypeError(f"`{self.name}` is not defined for this dtype", expected=", ".join(self.accepts), got=got)
+            raise DTypeError(f"`{self.name}` takes {self.arity} inputs", expected=self.arity, got=_texts(specs))
+        dtype = specs[0].dtype
+        if any([spec.dtype != dtype for spec in specs]):
+            expected, fix = "one dtype", "cast one of them"
+            raise DTypeError(f"`{self.name}` needs equal dtypes", expected=expected, got=_texts(specs), fix=fix)
+        if dtype not in self.accepts:
+            message, expected = f"`{self.name}` is not defined for this dtype", ", ".join(self.accepts)
+            raise DTypeError(message, expected=expected, got=_texts(specs))
 
     def output_dtype(self, specs: tuple[TensorSpec, ...]) -> str:
         """Equal to the inputs' dtype; comparisons say otherwise."""
@@ -45,8 +45,11 @@ class Elementwise(Op):
         return getattr(xp, self.ufunc)(*arrays)
 
 
+def _texts(specs: tuple[TensorSpec, ...]) -> str:
+    return ", ".join(map(str, specs))
+
+
 @final
-@dataclass(frozen=True)
 class Negative(Elementwise):
     """y = -x. Gradient: dx = -dy."""
 
@@ -61,7 +64,6 @@ class Negative(Elementwise):
 
 
 @final
-@dataclass(frozen=True)
 class Absolute(Elementwise):
     """y = |x|. Gradient: dx = dy * sign(x)."""
 
@@ -76,7 +78,6 @@ class Absolute(Elementwise):
 
 
 @final
-@dataclass(frozen=True)
 class Sign(Elementwise):
     """y = -1, 0 or 1. No gradient: it is flat."""
 
@@ -87,7 +88,6 @@ class Sign(Elementwise):
 
 
 @final
-@dataclass(frozen=True)
 class Floor(Elementwise):
     """y = the largest integer not above x. No gradient: it is flat."""
 
@@ -97,7 +97,6 @@ class Floor(Elementwise):
 
 
 @final
-@dataclass(frozen=True)
 class Ceil(Elementwise):
     """y = the smallest integer not below x. No gradient: it is flat."""
 
@@ -107,7 +106,6 @@ class Ceil(Elementwise):
 
 
 @final
-@dataclass(frozen=True)
 class Round(Elementwise):
     """y = the nearest integer, halves to even. No gradient: it is flat."""
 
@@ -117,7 +115,6 @@ class Round(Elementwise):
 
 
 @final
-@dataclass(frozen=True)
 class Exp(Elementwise):
     """y = exp(x). Gradient: dx = dy * y."""
 
@@ -131,7 +128,6 @@ class Exp(Elementwise):
 
 
 @final
-@dataclass(frozen=True)
 class Expm1(Elementwise):
     """y = exp(x) - 1, exact near 0. Gradient: dx = dy * (y + 1)."""
 
@@ -145,7 +141,6 @@ class Expm1(Elementwise):
 
 
 @final
-@dataclass(frozen=True)
 class Log(Elementwise):
     """y = log(x). Gradient: dx = dy / x."""
 
@@ -159,7 +154,6 @@ class Log(Elementwise):
 
 
 @final
-@dataclass(frozen=True)
 class Log1p(Elementwise):
     """y = log(1 + x), exact near 0. Gradient: dx = dy / (1 + x)."""
 
@@ -173,7 +167,6 @@ class Log1p(Elementwise):
 
 
 @final
-@dataclass(frozen=True)
 class Sqrt(Elementwise):
     """y = sqrt(x). Gradient: dx = dy / (2 y)."""
 
@@ -187,7 +180,6 @@ class Sqrt(Elementwise):
 
 
 @final
-@dataclass(frozen=True)
 class Sin(Elementwise):
     """y = sin(x). Gradient: dx = dy * cos(x)."""
 
@@ -201,7 +193,6 @@ class Sin(Elementwise):
 
 
 @final
-@dataclass(frozen=True)
 class Cos(Elementwise):
     """y = cos(x). Gradient: dx = -dy * sin(x)."""
 
@@ -215,7 +206,6 @@ class Cos(Elementwise):
 
 
 @final
-@dataclass(frozen=True)
 class Tanh(Elementwise):
     """y = tanh(x). Gradient: dx = dy * (1 - y**2)."""
 
@@ -229,7 +219,6 @@ class Tanh(Elementwise):
 
 
 @final
-@dataclass(frozen=True)
 class Sigmoid(Elementwise):
     """y = 1 / (1 + exp(-x)), without overflow. Gradient: dx = dy * y * (1 - y)."""
 
@@ -248,7 +237,6 @@ class Sigmoid(Elementwise):
 
 
 @final
-@dataclass(frozen=True)
 class Erf(Elementwise):
     """y = 2/sqrt(pi) * integral of exp(-t**2) from 0 to x. Gradient: dx = dy * 2/sqrt(pi) * exp(-x**2)."""
 
@@ -265,7 +253,6 @@ class Erf(Elementwise):
 
 
 @final
-@dataclass(frozen=True)
 class Where(Op):
     """y = a where condition else b. The gradient goes to the side that was taken."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import final
 
 from graphnn.errors import DTypeError, ShapeError
@@ -12,7 +11,6 @@ from graphnn.ops.op import Array, ArrayModule, Op, Tensor
 
 
 @final
-@dataclass(frozen=True)
 class MatMul(Op):
     """y[..., i, j] = sum over k of a[..., i, k] * b[..., k, j]; leading axes broadcast.
 

@@ -58,7 +58,6 @@ class PoolingOp(Op):
             raise ShapeError("the cotangent does not fit the pooling", expected=expected, got=y)
 
 
-@dataclass(frozen=True)
 class MaxPoolOp(PoolingOp):
     """What the ops of the largest element share."""
 
@@ -79,7 +78,6 @@ class MaxPoolOp(PoolingOp):
 
 
 @final
-@dataclass(frozen=True)
 class MaxPool(MaxPoolOp):
     """y = the largest element of each window; padding counts as -inf. The gradient goes to the first largest one.
 
@@ -110,7 +108,6 @@ class MaxPool(MaxPoolOp):
 
 
 @final
-@dataclass(frozen=True)
 class MaxPoolGradient(MaxPoolOp):
     """dx = the sum of dy over all windows whose first largest element of x is here. No gradient by x: it is flat.
 
@@ -141,7 +138,6 @@ class MaxPoolGradient(MaxPoolOp):
 
 
 @final
-@dataclass(frozen=True)
 class MaxPoolSelect(MaxPoolOp):
     """y = the element of v at the first largest element of x, for each window. No gradient by x: it is flat.
 
@@ -173,7 +169,6 @@ class MaxPoolSelect(MaxPoolOp):
 
 
 @final
-@dataclass(frozen=True)
 class SumPool(PoolingOp):
     """y = the sum over each window; padding counts as 0. Gradient: dy added to every element of its window.
 

@@ -31,7 +31,6 @@ class Reduction(Op):
 
 
 @final
-@dataclass(frozen=True)
 class Sum(Reduction):
     """y = sum of x over `axes`. Gradient: dx = dy, repeated over the axes."""
 
@@ -46,7 +45,6 @@ class Sum(Reduction):
         return (dy.reshape(keep_shape(x.shape, self.axes)).broadcast_to(x.shape),)
 
 
-@dataclass(frozen=True)
 class Extremum(Reduction):
     """Largest or smallest element over `axes`. The gradient is shared equally by all elements that reach it."""
 
@@ -65,7 +63,6 @@ class Extremum(Reduction):
 
 
 @final
-@dataclass(frozen=True)
 class Max(Extremum):
     """y = largest element over `axes`."""
 
@@ -77,7 +74,6 @@ class Max(Extremum):
 
 
 @final
-@dataclass(frozen=True)
 class Min(Extremum):
     """y = smallest element over `axes`."""
 

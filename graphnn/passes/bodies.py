@@ -31,4 +31,11 @@ def with_body(instruction: Instruction, rewrite: Rewrite) -> Instruction:
     body = None if isinstance(op, Fused) else getattr(op, "body", None)
     if not isinstance(body, Program):
         return instruction
-    return replace(instruction, op=replace(op, body=verify(rewrite(body))))
+    rewritten = verify(rewrite(body), known=set(body.instructions))
+    return instruction if _is_same(rewritten, body) else replace(instruction, op=replace(op, body=rewritten))
+
+
+def _is_same(one: Program, other: Program) -> bool:
+    """Whether two programs consist of the very same instructions and values."""
+    fields = (one.inputs, one.instructions, one.outputs, one.updates)
+    return fields == (other.inputs, other.instructions, other.outputs, other.updates)

@@ -10,10 +10,11 @@ from graphnn.passes.partition import partition, sharded_inputs
 from graphnn.passes.partition_tiles import choose_tiles
 from graphnn.passes.partition_updates import partition_updates
 from graphnn.passes.pipeline import Pass, clean_bodies
+from graphnn.passes.widen_half import widen_half
 
 
 def native_passes(workers: int, l2_bytes: int, supported: Callable[[Instruction], bool]) -> Sequence[Pass]:
-    """Cut along the batch, and fuse.
+    """Widen float16 contractions, cut along the batch, and fuse.
 
     Args:
         workers: threads that share the tiles.
@@ -32,7 +33,7 @@ def native_passes(workers: int, l2_bytes: int, supported: Callable[[Instruction]
     def take_apart(program: Program) -> Program:
         return unfuse(program, supported)
 
-    return *LOOP_PASSES, cut_batch, cut_updates, clean_bodies, fuse, take_apart
+    return *LOOP_PASSES, widen_half, cut_batch, cut_updates, clean_bodies, fuse, take_apart
 
 
 def batch_of(program: Program) -> int:

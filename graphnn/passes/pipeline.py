@@ -7,7 +7,7 @@ from functools import reduce
 
 from graphnn.errors import PassError
 from graphnn.ir.program import Program
-from graphnn.ir.verify import verify
+from graphnn.ir.verify import instructions_within, verify
 from graphnn.passes.bodies import rewrite_bodies
 from graphnn.passes.dead import remove_dead
 from graphnn.passes.merge import merge_common
@@ -44,9 +44,9 @@ def run_passes(
     done: list[str] = []
     for rewrite in passes:
         name = getattr(rewrite, "__name__", repr(rewrite))
-        program = rewrite(program)
+        before, program = program, rewrite(program)
         try:
-            verify(program)
+            verify(program, known=instructions_within(before))
         except PassError as error:
             message = f"{error.message}\n  after pass {name} (before it: {', '.join(done) or 'none'})"
             raise PassError(message, where=error.where, expected=error.expected, got=error.got) from error

@@ -33,5 +33,7 @@ def rebuild(program: Program, visit: Visit) -> Program:
 
 def keep(builder: ProgramBuilder, instruction: Instruction, inputs: tuple[Value, ...]) -> tuple[Value, ...]:
     """The same instruction; its output values are reused, so that results can be found again after a pass."""
-    builder.instructions.append(Instruction(instruction.op, inputs, instruction.outputs, instruction.origin))
+    if inputs != instruction.inputs:
+        instruction = Instruction(instruction.op, inputs, instruction.outputs, instruction.origin)
+    builder.instructions.append(instruction)
     return instruction.outputs

@@ -297,10 +297,10 @@ def _maker_in(op: object, position: int, origin: Origin) -> Origin:
     return _maker_in(maker.op, maker.outputs.index(value), maker.origin if maker.origin.path else origin)
 
 
-def origins_of(step: Step, owner: Origin = Origin()) -> tuple[Origin, ...]:
+def origins_of(step: Step, owner: Origin | None = None) -> tuple[Origin, ...]:
     """Those of all instructions in a step; constants count for nothing, as any node may share them."""
     body = getattr(step.op, "body", None)
-    own = step.origin if step.origin.path else owner
+    own = step.origin if step.origin.path or owner is None else owner
     if not isinstance(body, Program):
         return (own,)
     found = dict.fromkeys(origin for i in body.instructions for origin in _counting(i, own))

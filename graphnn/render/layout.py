@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
@@ -194,10 +194,11 @@ def _question(scene: Scene, sizes: list[tuple[int, int]], titles: list[str]) -> 
     members: dict[str, list[int]] = {}
     for index, box in enumerate(scene.boxes):
         members.setdefault(box.group, []).append(index)
-    yield from _clusters(scene, titles, members, sizes)
-    for index in members.get("", ()):
-        yield _node(index, sizes[index])
     level, references = levels(scene), {box.key for box in scene.boxes if box.role == "reference"}
+    way = _main_way(scene, level)
+    nodes = [_node(index, sizes[index], box.key in way) for index, box in enumerate(scene.boxes)]
+    yield from _clusters(scene, titles, members, nodes)
+    yield from (nodes[index] for index in members.get("", ()))
     for index, edge in enumerate(scene.edges):
         is_spine = level[edge.target] == level[edge.source] + 1 and edge.source not in references
         weight = SPINE_WEIGHT if is_spine else 1
@@ -207,6 +208,24 @@ def _question(scene: Scene, sizes: list[tuple[int, int]], titles: list[str]) -> 
     for row in scene.rows:
         yield "{rank=same " + " ".join(f"n{number[key]}" for key in row) + "}"
     yield "}"
+
+
+def _main_way(scene: Scene, level: Mapping[str, int]) -> set[str]:
+    """The boxes of one longest way through the picture; only asked whether a box is in it.
+
+    They stand in one column: otherwise each of many blocks stands a little beside the one before, and the picture
+    drifts across the page.
+    """
+    before: dict[str, str] = {}
+    for edge in scene.edges:
+        if edge.connections and level[edge.source] == level[edge.target] - 1:
+            before.setdefault(edge.target, edge.source)
+    box = max(level, key=level.__getitem__, default=None) if scene.groups else None
+    way: set[str] = set()
+    while box is not None:
+        way.add(box)
+        box = before.get(box)
+    return way
 
 
 def shows_count(edge: Edge) -> bool:
@@ -224,9 +243,7 @@ def count_width(edge: Edge) -> int:
     return math.ceil(text_width(count_text(edge), TEXT_SIZE, bold=True)) + 10
 
 
-def _clusters(
-    scene: Scene, titles: list[str], members: dict[str, list[int]], sizes: list[tuple[int, int]]
-) -> Iterator[str]:
+def _clusters(scene: Scene, titles: list[str], members: dict[str, list[int]], nodes: list[str]) -> Iterator[str]:
     """Nested subgraphs; as a group is followed by those inside it, a stack of open ones is enough."""
     open_paths: list[str] = []
     for index, (group, title) in enumerate(zip(scene.groups, titles, strict=True)):
@@ -237,12 +254,13 @@ def _clusters(
         width = round(text_width(title, TEXT_SIZE, bold=True) + times_width(group)) + PADDING_X
         width += LOCK_WIDTH if group.frozen else 0
         yield f"subgraph cluster_{index} {{ margin=10 labeljust=l label={_blank(width, GROUP_TITLE_HEIGHT)}"
-        yield from (_node(member, sizes[member]) for member in members.get(group.path, ()))
+        yield from (nodes[member] for member in members.get(group.path, ()))
     yield "}" * len(open_paths)
 
 
-def _node(index: int, size: tuple[int, int]) -> str:
-    return f"n{index} [width={size[0] / 72:.6f} height={size[1] / 72:.6f}]"
+def _node(index: int, size: tuple[int, int], is_on_way: bool) -> str:
+    column = " group=way" if is_on_way else ""
+    return f"n{index} [width={size[0] / 72:.6f} height={size[1] / 72:.6f}{column}]"
 
 
 def _blank(width: int, height: int) -> str:

@@ -193,7 +193,8 @@ class _Picture:
             phase = phases[start]
             width = self.x(index) - self.x(start)
             place = f'x="{self.x(start):.1f}" y="{self.low}" width="{width:.1f}" height="{BAND}"'
-            yield f'<rect class="gnn-{phase.partition(" ")[0]}" {place}><title>{phase}: steps {start} to {index - 1}</title></rect>'
+            style = f"gnn-{phase.partition(' ')[0]}"
+            yield f'<rect class="{style}" {place}><title>{phase}: steps {start} to {index - 1}</title></rect>'
             if width > text_width(phase, TEXT) + 6:
                 x = f"{self.x(start) + width / 2:.1f}"
                 yield f'<text text-anchor="middle" x="{x}" y="{self.low + 12}">{phase}</text>'

@@ -17,6 +17,7 @@ HEADER = ("step", "node", "phase", "op", "reads", "writes", "bytes", "place in t
 RIGHT_ALIGNED = (0, 6)
 MOST_ROWS = 400  # of a picture; of a longer plan half of them from its beginning, half from its end
 WIDEST = 260  # pixels of a column
+MOST_READ = 6  # values listed of what a step of several nodes reads
 ROW, TEXT, GAP, LEFT, TOP = 18, 11, 16, 16, 84
 
 
@@ -70,7 +71,8 @@ def _entry_rows(plan: Plan, entry: Entry) -> Iterator[Row]:
     top = int(entry.number.partition(".")[0])
     phase = next((origin.phase.value for origin in entry.origins), "forward")
     about = (entry.number, paths_text(entry.origins), phases_text(entry.origins))
-    reads = ", ".join(dict.fromkeys(operand.name for operand in entry.reads))
+    names = list(dict.fromkeys(operand.name for operand in entry.reads))
+    reads = ", ".join(names[:MOST_READ]) + (f" and {len(names) - MOST_READ} more" if len(names) > MOST_READ else "")
     for position, operand in enumerate(entry.writes):
         first = position == 0
         what = work_of(entry.step) if entry.entries else _formula_of(entry, operand)

@@ -12,8 +12,7 @@ from typing import Any, TypeAlias
 
 from graphnn.atomic import replace_file
 from graphnn.errors import OptionError
-from graphnn.render.chart import line_chart
-from graphnn.render.notebook import bundle
+from graphnn.render.mime import bundle
 from graphnn.training.callbacks import is_better, resolve_mode
 
 Cell: TypeAlias = int | float | str | None
@@ -139,6 +138,8 @@ class History:
         Raises:
             OptionError: no such column.
         """
+        from graphnn.render.chart import line_chart
+
         names = columns or tuple(name for name in PLOTTED if name == "loss" or name in self)
         best = "max" if all(resolve_mode("auto", name) == "max" for name in names) else "min"
         series = {name: list(self._points(name)) for name in names}

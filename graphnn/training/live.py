@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from graphnn.render.notebook import bundle
+from graphnn.render.mime import bundle
 from graphnn.training.callbacks import Callback, Training
 from graphnn.training.history import History
 

@@ -33,7 +33,6 @@ from graphnn.optimizers import Optimizer
 from graphnn.optimizers import optimizer as optimizer_of
 from graphnn.schedules import schedule
 from graphnn.training.callbacks import Callback
-from graphnn.training.checkpoint import load_checkpoint, save_checkpoint
 from graphnn.training.data import Batches, count_examples
 from graphnn.training.history import History
 from graphnn.training.interrupt import Interrupt
@@ -292,6 +291,8 @@ class Trainer:
 
     def save_checkpoint(self, path: str | os.PathLike[str]) -> None:
         """Write weights, optimizer states, counters and history to one npz file, all or nothing."""
+        from graphnn.training.checkpoint import save_checkpoint
+
         save_checkpoint(self, path)
 
     def load_checkpoint(self, path: str | os.PathLike[str]) -> None:
@@ -302,6 +303,8 @@ class Trainer:
         Raises:
             FileFormatError, ParameterError, OptionError: it is damaged, or of another network or optimizer.
         """
+        from graphnn.training.checkpoint import load_checkpoint
+
         load_checkpoint(self, path)
 
     # -- pictures ------------------------------------------------------------------------------------------------------

@@ -6,6 +6,10 @@ from pathlib import Path
 
 import pytest
 
+import graphnn
+from graphnn.backends.choose import native_engine
+from graphnn.backends.cpu.cache import Cache
+from graphnn.backends.cpu.machine import allowed_cores
 from graphnn.cli import doctor, main
 from graphnn.cli.target import load_graph
 from graphnn.files.npz import load_arrays
@@ -16,13 +20,21 @@ def test_doctor_tells_about_every_part(capsys):
     assert main(["doctor", "--json"]) == 0
     data = json.loads(capsys.readouterr().out)
     assert {title: list(rows) for title, rows in data.items()} == {
-        "versions": ["graphnn", "python", "numpy", "networkx", "graphviz", "pygraphviz", "scikit-learn"],
+        "versions": ["graphnn", "python", "numpy", "llvmlite", "networkx", "graphviz", "pygraphviz", "scikit-learn"],
         "processor": ["model", "features", "cores", "threads"],
-        "engines": ["reference", "layout"],
+        "engines": ["cpu", "reference", "layout"],
+        "engine cpu": ["target", "threads", "cache"],
         "gpu": ["cupy", "driver"],
         "folders": ["package", "python", "working", "temporary"],
     }
-    assert data["engines"]["reference"].startswith("works")
+    assert all(text.startswith("works") for text in data["engines"].values())
+    engine = native_engine()
+    status = engine.cache.status()
+    assert data["engine cpu"]["target"].startswith(
+        f"{engine.target.name}, {engine.target.registers} vector registers of"
+    )
+    assert data["engine cpu"]["threads"].startswith(f"{graphnn.num_threads()}, of {allowed_cores()} cores")
+    assert data["engine cpu"]["cache"] == f"{status.folder}: {status.entries} kernels, {status.nbytes} bytes"
     assert data["folders"]["working"] == str(Path.cwd())
     assert main(["doctor"]) == 0
     assert "  reference     works, on NumPy" in capsys.readouterr().out
@@ -32,12 +44,20 @@ def test_doctor_reports_broken_parts_instead_of_failing(monkeypatch, capsys):
     def fails(*arguments, **keywords):
         raise RuntimeError("first line\nsecond line")
 
-    for name in ("positions", "Model", "version", "_cpu_info", "_quota"):
+    for name in ("positions", "Model", "version", "_cpu_info", "_quota", "native_engine"):
         monkeypatch.setattr(doctor, name, fails)
     assert main(["doctor", "--json"]) == 0
     data = json.loads(capsys.readouterr().out)
-    assert data["engines"] == dict.fromkeys(["reference", "layout"], "failed: RuntimeError: first line")
+    assert data["engines"] == dict.fromkeys(["cpu", "reference", "layout"], "failed: RuntimeError: first line")
     assert data["processor"]["cores"].startswith("failed: ")
+    assert data["engine cpu"]["target"] == "failed: RuntimeError: first line"
+
+
+def test_doctor_tells_why_there_is_no_cache(tmp_path, monkeypatch, capsys):
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(native_engine(), "cache", Cache(tmp_path / "file"))
+    assert main(["doctor", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["engine cpu"]["cache"].startswith("none (no folder: ")
 
 
 @pytest.mark.parametrize(("text", "quota"), [("max 100000\n", ""), ("150000 100000\n", "1.5 cores")])

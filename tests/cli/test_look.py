@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 import pytest
 
 from graphnn.cli import main
-from graphnn.cli.target import load_graph
+from graphnn.cli.target import load_graph, load_model
 from graphnn.graph.diff import diff
 
 # -- summary and render ------------------------------------------------------------------------------------------------
@@ -45,23 +45,37 @@ def test_options_reach_the_drawing(capsys):
     assert printed != load_graph("net.py:graph").to_svg()
 
 
-@pytest.mark.parametrize("overlay", ["seconds", "flops", "bytes", "outputs", "gradients"])
-def test_numbers_of_a_run_lie_over_the_picture(overlay, capsys):
+RUN_VIEWS = [("profile", of) for of in ("seconds", "flops", "bytes")] + [
+    ("values", of) for of in ("outputs", "gradients")
+]
+
+
+@pytest.mark.parametrize(("view", "of"), RUN_VIEWS)
+def test_numbers_of_a_run_lie_over_the_picture(view, of, capsys):
     for target in ("net.py:graph", "net.py:model"):
-        assert main(["render", target, "-o", "-", "--overlay", overlay, "--size", "batch=4"]) == 0
+        how = ["--view", view, "--of", of, "--size", "batch=4", "--device", "reference"]
+        assert main(["render", target, "-o", "-", *how]) == 0
         printed = capsys.readouterr().out
         assert ElementTree.fromstring(printed).tag.endswith("svg")
-        assert printed != load_graph("net.py:graph").to_svg()
+        assert 'data-heat="' in printed
 
 
-def test_programs_and_their_memory_are_views_too(capsys):
+def test_a_model_of_a_file_is_drawn_with_its_own_numbers(capsys):
+    how = ["-o", "-", "--view", "values", "--size", "batch=4"]
+    assert main(["render", "net.py:model", *how, "--device", "reference"]) == 0
+    printed = capsys.readouterr().out
+    assert printed == load_model("net.py:model", device="reference").to_svg("values", sizes={"batch": 4})
+    assert printed != load_graph("net.py:graph").to_svg("values", sizes={"batch": 4}, device="reference")
+
+
+def test_programs_plans_and_their_memory_are_views_too(capsys):
     pictures = []
-    for view in ("program", "memory"):
-        for more in ([], ["--gradients"], ["--size", "batch=64"]):
+    for view in ("program", "plan", "memory"):
+        for more in ([], ["--part", "training"], ["--size", "batch=64"], ["--stage", "kernels"]):
             assert main(["render", "net.py:graph", "-o", "-", "--view", view, *more]) == 0
             pictures.append(capsys.readouterr().out)
             assert ElementTree.fromstring(pictures[-1]).tag.endswith("svg")
-    assert len(set(pictures)) == 6
+    assert len(set(pictures)) == 12
     assert main(["render", "net.py:graph", "-o", "net.html", "--view", "memory"]) == 1
     assert "expected: .svg\n" in capsys.readouterr().err
 

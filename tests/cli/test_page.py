@@ -26,7 +26,7 @@ def test_the_commands_of_the_page_run(files, capsys):
     for line in lines:
         program, *arguments = shlex.split(line.partition(" > ")[0])
         assert (program, main(arguments)) == ("graphnn", 0), capsys.readouterr().err
-    for name in ("residual.svg", "diff.svg", "residual.npz", "history.csv", "more.jsonl", "outputs.npz"):
+    for name in ("residual.svg", "diff.svg", "residual.npz", "history.csv", "run.npz", "run.jsonl", "outputs.npz"):
         assert Path(name).stat().st_size > 0
 
 

@@ -42,6 +42,37 @@ def rows(path):
     return list(csv.DictReader(Path(path).read_text(encoding="utf-8").splitlines()))
 
 
+def records(path):
+    """Rows of a JSONL file without what a clock and a signal say."""
+    found = [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines()]
+    return [{name: cell for name, cell in row.items() if name not in ("seconds", "status")} for row in found]
+
+
+def assert_same_training(first, second, epochs):
+    one, two = load_arrays(f"{first}.npz"), load_arrays(f"{second}.npz")
+    assert list(one) == list(two)
+    assert all(np.array_equal(one[path], two[path]) for path in one)
+    assert records(f"{first}.jsonl") == records(f"{second}.jsonl")
+    assert len(records(f"{first}.jsonl")) == epochs
+
+
+LONG = '\nx = gnn.Input(("batch", 4), name="x")\nd = layers.Dropout(0.3, name="drop")(layers.Linear(64, name="a")(x))\n'
+LONG += 'deep = gnn.Graph(x, layers.Linear(3, name="b")(layers.BatchNorm(name="norm")(d)), name="deep")\n'
+
+
+@pytest.fixture
+def deep():
+    """A network with a state and random masks, and options of a training of it."""
+    with open("net.py", "a", encoding="utf-8") as file:
+        file.write(LONG)
+    options = ["--data", "data.npz", "--loss", "cross_entropy", "--batch-size", "7", "--device", "reference"]
+    return ["train", "net.py:deep", *options]
+
+
+def files(name):
+    return ["--weights", f"{name}.npz", "--history", f"{name}.jsonl", "--checkpoint", f"{name}_run.npz"]
+
+
 # -- train -------------------------------------------------------------------------------------------------------------
 
 
@@ -72,6 +103,46 @@ def test_resume_goes_on_from_the_weights_of_a_file():
     first, second = load_arrays("first.npz"), load_arrays("second.npz")
     assert all(np.array_equal(first[path], second[path]) for path in first)
     assert any(array.any() for array in first.values())
+
+
+@pytest.mark.parametrize("device", ["reference", "cpu"])
+def test_a_training_that_is_resumed_is_the_one_that_never_stopped_bit_for_bit(deep, device):
+    deep = [*deep, "--device", device, "--quiet"]
+    assert main([*deep, "--epochs", "4", *files("whole")]) == 0
+    assert main([*deep, "--epochs", "2", *files("parts")]) == 0
+    assert main([*deep, "--epochs", "4", *files("parts"), "--resume", "parts_run.npz"]) == 0
+    assert_same_training("whole", "parts", 4)
+    assert main([*deep, "--epochs", "4", "--resume", "parts_run.npz", *files("again")]) == 0  # nothing is left to do
+    assert_same_training("whole", "again", 4)
+
+
+def test_a_checkpoint_of_another_training_is_refused(deep, capsys):
+    assert main([*deep, "--quiet", *files("one")]) == 0
+    assert main([*deep, "--optimizer", "sgd", "--resume", "one_run.npz"]) == 1
+    assert "of another optimizer" in capsys.readouterr().err
+    assert main([*TRAIN, "--resume", "one_run.npz"]) == 1
+    assert "do not fit the model" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals between processes")
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)])
+def test_what_a_signal_ends_goes_on_bit_for_bit(number, code, deep, begin):
+    """After SIGINT at the batch behind the last one; after SIGKILL from the last files, which are whole."""
+    process = begin(*deep, "--epochs", "1000000", *files("cut"))
+    while not Path("cut_run.npz").exists():
+        assert process.poll() is None
+        process.stderr.readline()
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert "\r" not in errors
+    assert "\x1b" not in errors
+    assert records("cut.jsonl")
+    done = json.loads(load_arrays("cut_run.npz")["training.json"].tobytes())
+    epochs = len(done["history"]) + 1
+    assert main([*deep, "--epochs", str(epochs), *files("cut"), "--resume", "cut_run.npz", "--quiet"]) == 0
+    assert main([*deep, "--epochs", str(epochs), *files("whole"), "--quiet"]) == 0
+    assert_same_training("whole", "cut", epochs)
 
 
 @pytest.mark.parametrize("validation", ["0.25", "data.npz"])

@@ -1,51 +1,13 @@
 """The training steps of the examples: planned equals unplanned, in an arena hardly larger than what is alive."""
 
-import importlib.util
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 import graphnn as gnn
+from example_cases import bilstm, causal, digits, masked, wavenet
 from graphnn import losses
 from graphnn.ops.evaluate import evaluate
 from graphnn.plan.plan import aligned
-
-EXAMPLES = Path(__file__).parents[2] / "examples"
-
-
-def example(name):
-    spec = importlib.util.spec_from_file_location(f"example_{name}", EXAMPLES / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def digits():
-    (x, y), _ = example("digits").load()
-    return example("digits").build(), x[:64], y[:64]
-
-
-def wavenet():
-    module = example("wavenet")
-    return (module.build(), *next(iter(module.batches(module.read_text(None), 1, 4, seed=0))))
-
-
-def bilstm():
-    module = example("bilstm")
-    images = np.random.default_rng(0).random((20, 8, 8))
-    return (module.build(), *module.stack(images, np.arange(20) % 10, 30, seed=0))
-
-
-def causal():
-    module = example("attention")
-    return (module.build(causal=True), *module.pieces(np.arange(9999) % 251, 16, seed=0))
-
-
-def masked():
-    module = example("attention")
-    text = np.frombuffer(b"a line of some text that is long enough\n" * 99, "uint8").astype("int64")
-    return (module.build(causal=False), *module.blotted(text, 16, seed=0))
 
 
 def most_alive_at_once(plan):
@@ -70,7 +32,7 @@ def most_alive_at_once(plan):
 @pytest.mark.parametrize("make", [digits, wavenet, bilstm, causal, masked], ids=lambda make: make.__name__)
 def test_training_step(make):
     graph, x, y = make()
-    trainer = gnn.Trainer(gnn.Model(graph), losses.CrossEntropy(ignore_label=-1), "adam")
+    trainer = gnn.Trainer(gnn.Model(graph, device="reference"), losses.CrossEntropy(ignore_label=-1), "adam")
     compiled, given = trainer.prepare(x, y)
     plan, program = compiled.executable.plan, compiled.program
     needed = most_alive_at_once(plan)

@@ -102,10 +102,10 @@ class Assembler:
     # -- loops --------------------------------------------------------------------------------------------------------
 
     def _scan(self, step: Step, op: Scan, inputs: Sequence[Place], outputs: Sequence[Place]) -> list[Row]:
-        """Carries live at the places of the last carries; what the body makes of them is copied there after each turn."""
+        """Carries live at the places of the last carries; what the body makes of them is copied there after a turn."""
         plan, start = make_plan(op.body), self._free
-        first, sequences, constants = op.split(inputs)
-        last, stacked, kept = op.split_outputs(outputs)
+        _, sequences, constants = op.split([_inside(place) for place in inputs])
+        last, stacked, kept = op.split_outputs([_inside(place) for place in outputs])
         n_c, n_s = op.n_carries, op.n_sequences
         sizes = [buffer.spec.nbytes for buffer in plan.buffers[: len(plan.inputs)]]
         slices = [_stepping(place, size) for place, size in zip(sequences, sizes[n_c : n_c + n_s], strict=True)]
@@ -118,7 +118,7 @@ class Assembler:
         rows += self.body(plan, [*last, *slices, *constants], [*new, *steps], arena)
         rows += [Copy(c, x, n) for c, x, n in zip(last, new, sizes, strict=False)]
         self._free = start
-        begin = [Copy(c, x, n) for c, x, n in zip(last, first, sizes, strict=False)]
+        begin = [Copy(c, x, n) for c, x, n in zip(outputs[:n_c], inputs[:n_c], sizes, strict=False)]
         return [*begin, Repeat(op.length.__index__(), tuple(rows), op.reverse, step)]
 
     def tiled(self, plan: Plan, step: Step, places: Sequence[Place]) -> list[Row]:
@@ -252,7 +252,7 @@ class _TileRows:
 
 
 def bind(plan: Plan, inputs: Sequence[Place], outputs: Sequence[Place], arena: Place) -> tuple[list[Place], list[Row]]:
-    """A place for every buffer, and the copies to be made in the end: of inputs that are outputs, of doubled outputs."""
+    """A place for every buffer, and the copies to be made in the end: inputs that are outputs, doubled outputs."""
     places: list[Place | None] = [*inputs, *[None] * (len(plan.buffers) - len(inputs))]
     doubled: list[tuple[Place, int]] = []
     for target, number in zip(outputs, plan.outputs, strict=True):
@@ -279,9 +279,14 @@ def _read_by(body: Program, position: int) -> Origin:
     return next((i.origin for i in body.instructions if body.inputs[position] in i.inputs), Origin())
 
 
+def _inside(place: Place) -> Place:
+    """The same place, as it is told inside of one more loop."""
+    if place.per_outer:
+        raise NotCoveredError("a loop in a loop in a loop")
+    return replace(place, per_step=0, per_outer=place.per_step)
+
+
 def _stepping(place: Place, nbytes: int) -> Place:
-    if place.per_step:
-        raise NotCoveredError("a loop in a loop")
     return replace(place, per_step=nbytes)
 
 

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import sys
-import threading
 from collections.abc import Callable, Hashable
 from functools import cache
-from typing import Any, TypeVar
 
 from graphnn.backends.cpu.assemble import Assembler
 from graphnn.backends.cpu.cache import Cache
 from graphnn.backends.cpu.executable import CpuExecutable, assemble, link
 from graphnn.backends.cpu.jit import Code
 from graphnn.backends.cpu.kernel import Kernel, Specs
+from graphnn.backends.cpu.kernel_cache import KernelCache
 from graphnn.backends.cpu.kernels.registry import emit_kernel, emit_part_copy
 from graphnn.backends.cpu.target import Target, host_target
 from graphnn.backends.cpu.threads import Pool, Pools
 from graphnn.backends.executable import Backend
+from graphnn.backends.fork_lock import ForkLock
 from graphnn.ir.program import Instruction, Program
 from graphnn.ir.structure import operation_key
 from graphnn.ir.tensor_spec import TensorSpec
@@ -26,7 +26,6 @@ from graphnn.passes.pipeline import run_passes
 from graphnn.plan.plan import Plan
 
 MEMO = 4096  # kernels whose IR is remembered
-Made = TypeVar("Made")
 
 
 class Engine:
@@ -34,26 +33,28 @@ class Engine:
 
     def __init__(self, target: Target, cache: Cache | None = None):
         self.target = target
+        self.cache = cache
         self.code = Code(target, cache, tell_progress)
         self.pools = Pools(self.code)
-        self._known: dict[Hashable, Any] = {}
-        self._lock = threading.Lock()
+        self._kept = KernelCache(cache, target) if cache else None
+        self._known: dict[Hashable, Kernel | None] = {}
+        self._lock = ForkLock()
 
     def of(self, op: Op, inputs: Specs, outputs: Specs) -> Kernel | None:
         """The kernel of a step, or None where there is none for it."""
         return self._remember((operation_key(op), inputs), lambda: emit_kernel(op, inputs, outputs, self.target))
 
-    def part_copy(self, whole: TensorSpec, axis: int, parts: int, into_whole: bool) -> Kernel:
+    def part_copy(self, whole: TensorSpec, axis: int, parts: int, into_whole: bool) -> Kernel | None:
         """The kernel that copies one part along an axis out of a whole array, or into it."""
         key = ("part", whole, axis, parts, into_whole)
         return self._remember(key, lambda: emit_part_copy(whole, axis, parts, into_whole, self.target))
 
-    def _remember(self, key: Hashable, make: Callable[[], Made]) -> Made:
-        with self._lock:
+    def _remember(self, key: Hashable, make: Callable[[], Kernel | None]) -> Kernel | None:
+        with self._lock.own():
             if key in self._known:
                 return self._known[key]
-        made = make()
-        with self._lock:
+        made = self._kept.get(key, make) if self._kept else make()
+        with self._lock.own():
             if len(self._known) >= MEMO:
                 self._known.clear()
             self._known[key] = made

@@ -18,6 +18,7 @@ LIMIT = 256 << 20  # bytes
 MAGIC = b"graphnn object 1\n"
 CHECKSUM = 32  # bytes
 SUFFIX = ".object"
+NOTE = "note-"  # begins the keys of what is no machine code
 UNFINISHED = ".tmp"  # what replace_file leaves behind when it is killed
 REFRESH = 3600.0  # seconds after which a use is noted again
 KEPT = 0.75  # share of the limit that a clean-up leaves, so that it need not come back at once
@@ -95,7 +96,8 @@ class Cache:
         """For a report on this machine."""
         files = list(_files(self._folder)) if self._folder else []
         sizes = [status.st_size for path, status in files if path.suffix == SUFFIX]
-        return Status(self._folder, len(sizes), sum(sizes), self._fault or self._unwritable)
+        kernels = sum(path.suffix == SUFFIX and not path.name.startswith(NOTE) for path, _ in files)
+        return Status(self._folder, kernels, sum(sizes), self._fault or self._unwritable)
 
     def _clean_up(self, folder: Path) -> None:
         """Remove the least recently used entries beyond the limit, and what killed writers have left."""

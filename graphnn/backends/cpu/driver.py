@@ -4,14 +4,16 @@ A table row is one of
 
     CALL     function, first argument, arguments, first size     a kernel
     COPY     target argument, source argument, bytes
-    LOOP     turns, first row, last row, backwards               the body of a scan; `step` counts its turns
+    LOOP     turns, first row, last row, backwards               the body of a scan; `step` counts its turns, `outer`
+                                                                 those of the loop around it
     TILES    tiles, first row, last row, first later, last later     each worker runs its share of the tiles
     SERIAL   first row, last row                                 by worker 0 alone
     BARRIER  -                                                   all workers wait for each other
     INDEX    argument                                            writes the number of the tile there
 
-An argument is (base, offset, bytes per tile, bytes per step, bytes per worker): its address is
-bases[base] + offset + tile * bytes per tile + step * bytes per step + worker * bytes per worker.
+An argument is (base, offset, bytes per tile, bytes per step, bytes per outer step, bytes per worker): its address is
+bases[base] + offset + tile * bytes per tile + step * bytes per step + outer * bytes per outer step
++ worker * bytes per worker.
 """
 
 from __future__ import annotations
@@ -25,8 +27,9 @@ from graphnn.backends.cpu.emit import I32, I64, POINTER, Function, Value, const
 from graphnn.backends.cpu.target import Target
 from graphnn.backends.cpu.threads import emit_barrier
 
-ROW, ARGUMENT = 6, 5  # numbers in a row, and in an argument
+ROW, ARGUMENT = 6, 6  # numbers in a row, and in an argument
 MOST_ARGUMENTS = 256  # of one kernel
+NONE = const(0)
 LOGGED = 3  # row, nanoseconds at the beginning on the clock of time.monotonic, nanoseconds that it took
 
 
@@ -63,7 +66,7 @@ def emit_driver(target: Target) -> str:
     walker.write()
     b, (fields, worker, workers) = main.builder, main.function.args
     count = _field(main, fields, Field.ROW_COUNT)
-    status = b.call(walker.function, [fields, const(0), count, worker, workers, const(0), const(0)])
+    status = b.call(walker.function, [fields, const(0), count, worker, workers, *[NONE] * 3])
     return main.finish(status)
 
 
@@ -82,12 +85,13 @@ class _Part(Function):
 
 
 class _Walker:
-    """Writes `i64 walk(ptr fields, i64 first, i64 last, i64 worker, i64 workers, i64 tile, i64 step)`."""
+    """Writes `i64 walk(ptr fields, first, last, worker, workers, tile, step, outer)`; all but `fields` are i64."""
 
     def __init__(self, main: Function):
-        self.f = _Part(main, "walk", [POINTER, *[I64] * 6])
+        self.f = _Part(main, "walk", [POINTER, *[I64] * 7])
         self.function = self.f.function
-        self.fields, self.first, self.last, self.worker, self.workers, self.tile, self.step = self.function.args
+        self.fields, self.first, self.last, self.worker, self.workers, *self.counters = self.function.args
+        self.tile, self.step, self.outer = self.counters
         self.pointers = self.f.builder.alloca(I64, MOST_ARGUMENTS)
         self.clock = self.f.builder.alloca(I64, 2)  # seconds, nanoseconds
         self.rows, self.arguments, self.bases, self.sizes, self.status, self.barrier, self.log = (
@@ -137,11 +141,11 @@ class _Walker:
     def _address(self, argument: Value) -> Value:
         f, b = self.f, self.f.builder
         first = b.mul(argument, const(ARGUMENT))
-        base, offset, per_tile, per_step, per_worker = (
+        base, offset, *per_count, per_worker = (
             f.load(self.arguments, b.add(first, const(k)), "int64") for k in range(ARGUMENT)
         )
         total = b.add(f.load(self.bases, base, "int64"), offset)
-        for index, stride in ((self.tile, per_tile), (self.step, per_step), (self.worker, per_worker)):
+        for index, stride in zip((*self.counters, self.worker), (*per_count, per_worker), strict=True):
             total = b.add(total, b.mul(index, stride))
         return total
 
@@ -171,7 +175,7 @@ class _Walker:
         with f.loop(turns) as each:
             mirrored = b.sub(b.sub(turns, const(1)), each.index)
             step = b.select(b.icmp_signed("!=", backwards, const(0)), mirrored, each.index)
-            self._walk(self._number(2), self._number(3), tile=self.tile, step=step)
+            self._walk(self._number(2), self._number(3), self.tile, step, outer=self.step)
 
     def _tiles(self) -> None:
         f, b = self.f, self.f.builder
@@ -181,13 +185,13 @@ class _Walker:
             low, high = (
                 b.sdiv(b.mul(w, tiles), sharing) for w in (self.worker, b.add(self.worker, const(1)))
             )  # fmt: skip
-            self._walk(self._number(2), self._number(3), tile=low, step=const(0))
+            self._walk(self._number(2), self._number(3), tile=low)
             with f.loop(high, start=b.add(low, const(1))) as each:
-                self._walk(self._number(4), self._number(5), tile=each.index, step=const(0))
+                self._walk(self._number(4), self._number(5), tile=each.index)
 
     def _serial(self) -> None:
         with self.f.when(self.f.builder.icmp_signed("==", self.worker, const(0))):
-            self._walk(self._number(1), self._number(2), tile=const(0), step=const(0))
+            self._walk(self._number(1), self._number(2), tile=const(0))
 
     def _barrier(self) -> None:
         with self.f.when(self.f.builder.icmp_signed(">", self.workers, const(1))):
@@ -197,8 +201,8 @@ class _Walker:
         target = self.f.builder.inttoptr(self._address(self._number(1)), POINTER)
         self.f.store(self.tile, target, 0, "int64")
 
-    def _walk(self, first: Value, last: Value, tile: Value, step: Value) -> None:
-        self.f.builder.call(self.function, [self.fields, first, last, self.worker, self.workers, tile, step])
+    def _walk(self, first: Value, last: Value, tile: Value, step: Value = NONE, outer: Value = NONE) -> None:
+        self.f.builder.call(self.function, [self.fields, first, last, self.worker, self.workers, tile, step, outer])
 
     # -- times --------------------------------------------------------------------------------------------------------
 

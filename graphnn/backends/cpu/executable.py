@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -28,6 +27,7 @@ from graphnn.backends.cpu.table import (
 )
 from graphnn.backends.cpu.threads import Pool
 from graphnn.backends.cpu.timing import Calls, Log, interpreted_call
+from graphnn.backends.fork_lock import ForkLock
 from graphnn.backends.reference import ReferenceExecutable
 from graphnn.errors import BackendError, GraphnnError
 from graphnn.ir.program import Kind
@@ -145,19 +145,19 @@ class CpuExecutable(Inspectable):
     assembled: Assembled
     _segments: tuple[Native | Interpreted, ...]
     _job: int
-    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _lock: ForkLock = field(default_factory=ForkLock)
     _memory: list[_Memory] = field(default_factory=list)
 
     def __call__(self, arrays: Sequence[Array]) -> list[Array]:
         """See Executable."""
-        with self._lock:
+        with self._lock.own():
             return self._run(arrays)
 
     def run_traced(self, arrays: Sequence[Array]) -> tuple[list[Array], list[KernelRun]]:
         """See Inspectable."""
         found = self._found
         logs = [Log(found.runs[number], self.workers) for number in range(len(self._segments))]
-        with self._lock:
+        with self._lock.own():
             begin = time.monotonic_ns()
             try:
                 for segment, log in zip(self._segments, logs, strict=True):
@@ -208,9 +208,7 @@ class CpuExecutable(Inspectable):
         if not self._memory:
             self._memory.append(_Memory(self.plan, self.assembled, self.pool.workers))
         memory = self._memory[0]
-        outputs = [
-            np.empty(self.plan.buffers[n].spec.shape, self.plan.buffers[n].spec.dtype) for n in self.plan.outputs
-        ]
+        outputs = _outputs(self.plan)
         memory.bind(arrays, outputs)
         for number, segment in enumerate(self._segments):
             if isinstance(segment, Native):
@@ -224,9 +222,9 @@ class CpuExecutable(Inspectable):
 
     def _native(self, segment: Native, memory: _Memory, arrays: Sequence[Array]) -> None:
         segment.fields[Field.BASES] = memory.bases.ctypes.data
+        memory.status[0] = 0  # an interrupt, or a fork, may have come before an earlier one was told
         segment.fields[Field.STATUS] = memory.status.ctypes.data
         if self.pool.run(self._job, segment.fields.ctypes.data):
-            memory.status[0] = 0
             self._raise(arrays)
 
     def _raise(self, arrays: Sequence[Array]) -> None:
@@ -279,11 +277,21 @@ def _allocate(nbytes: int) -> np.ndarray:
     try:
         raw = np.empty(nbytes + ALIGNMENT, "uint8")
     except MemoryError as error:
-        needed = f"{nbytes / 2**20:.1f} MiB"
-        raise BackendError(
-            "the plan needs more memory than there is", expected=needed, fix="a smaller batch"
-        ) from error
+        raise _too_large(nbytes) from error
     return raw[-raw.ctypes.data % ALIGNMENT :]
+
+
+def _outputs(plan: Plan) -> list[np.ndarray]:
+    specs = [plan.buffers[number].spec for number in plan.outputs]
+    try:
+        return [np.empty(spec.shape, spec.dtype) for spec in specs]
+    except MemoryError as error:
+        raise _too_large(sum(spec.nbytes for spec in specs)) from error
+
+
+def _too_large(nbytes: int) -> BackendError:
+    needed = f"{nbytes / 2**20:.1f} MiB"
+    return BackendError("the plan needs more memory than there is", expected=needed, fix="a smaller batch")
 
 
 def _interpret(step: Step, memory: Sequence[Array]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -15,6 +16,7 @@ import llvmlite.binding as llvm
 
 from graphnn.backends.cpu.cache import Cache
 from graphnn.backends.cpu.emit import ENTRY
+from graphnn.backends.cpu.kernel import Text, digest_of
 from graphnn.backends.cpu.target import INSTEAD, Target, host_target
 from graphnn.errors import BackendError
 
@@ -42,6 +44,9 @@ class Code:
         self._cache = cache
         self._on_progress = on_progress
         self._lock = threading.RLock()  # compiles in one thread at a time, as LLVM's binding does anyway
+        if hasattr(os, "register_at_fork"):  # a fork waits for the batch: LLVM's locks are free in the child then
+            after = {"after_in_parent": self._lock.release, "after_in_child": self._lock.release}
+            os.register_at_fork(before=self._lock.acquire, **after)
         self._addresses: dict[str, int] = {}
         self._libraries: list[llvm.ResourceTracker] = []
         self._names = itertools.count()  # of libraries: LLVM wants a new one also after a failure
@@ -50,11 +55,11 @@ class Code:
             # The newer linker, where it is complete: RuntimeDyld asks for memory that is near to all that it refers to.
             self._linker = llvm.create_lljit_compiler(_machine(target), use_jit_link="windows" not in target.triple)
 
-    def compile(self, text: str) -> int:
+    def compile(self, text: Text) -> int:
         """The address of the function `kernel` in the IR; equal IR has one address."""
         return self.compile_all([text])[0]
 
-    def compile_all(self, texts: Sequence[str]) -> list[int]:
+    def compile_all(self, texts: Sequence[Text]) -> list[int]:
         """The addresses of the functions `kernel`, one for each text.
 
         Raises:
@@ -77,19 +82,19 @@ class Code:
         with self._lock, _llvm_errors():
             return self._machine.emit_assembly(_parse(text))
 
-    def _key(self, text: str) -> str:
+    def _key(self, text: Text) -> str:
         """Names the machine code of `text`: all that it depends on is in it."""
         target = (self.target.name, self.target.features, self.target.triple)
         made_by = (CODEGEN, LEVEL, llvmlite.__version__, llvm.llvm_version_info)
-        return blake2b(repr((made_by, target)).encode() + text.encode(), digest_size=20).hexdigest()
+        return blake2b(repr((made_by, target, digest_of(text))).encode(), digest_size=20).hexdigest()
 
-    def _objects(self, texts: dict[str, str]) -> Iterator[tuple[str, bytes]]:
+    def _objects(self, texts: dict[str, Text]) -> Iterator[tuple[str, bytes]]:
         """Machine code by key: from the cache, or made and put there."""
         start = time.monotonic()
         for done, (key, text) in enumerate(texts.items(), 1):
             found = self._cache.load(key) if self._cache else None
             if found is None:
-                found = self._emit(text, key)
+                found = self._emit(str(text), key)
                 if self._cache:
                     self._cache.store(key, found)
             yield key, found

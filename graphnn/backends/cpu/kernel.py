@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from hashlib import blake2b
 from typing import TypeAlias
 
 from graphnn.backends.cpu.target import Target
@@ -11,6 +12,30 @@ from graphnn.ir.tensor_spec import TensorSpec
 from graphnn.ops.op import Op
 
 Specs: TypeAlias = tuple[TensorSpec, ...]
+
+
+@dataclass(frozen=True)
+class Unwritten:
+    """LLVM IR that is known by its digest; `str` writes it. Nobody needs it while its machine code is at hand.
+
+    Args:
+        digest: `digest_of` the text.
+        write: makes the text.
+    """
+
+    digest: str
+    write: Callable[[], str] = field(compare=False, repr=False)
+
+    def __str__(self) -> str:
+        return self.write()
+
+
+Text: TypeAlias = str | Unwritten
+
+
+def digest_of(text: Text) -> str:
+    """Names the text; equal for equal texts, written or not."""
+    return text.digest if isinstance(text, Unwritten) else blake2b(text.encode(), digest_size=20).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -29,7 +54,7 @@ class Kernel:
         notes: what a reader of `explain` should know: tiles, passes over memory.
     """
 
-    ir: str
+    ir: Text
     sizes: tuple[int, ...] = ()
     scratch_bytes: int = 0
     notes: str = ""

@@ -27,6 +27,7 @@ class Place:
         offset: bytes from there.
         per_tile: bytes from a tile to the next.
         per_step: bytes from a turn of a loop to the next.
+        per_outer: bytes from a turn of the loop around that loop to the next.
         worker: of the bases that have a part for each worker: which one's.
     """
 
@@ -34,6 +35,7 @@ class Place:
     offset: int = 0
     per_tile: int = 0
     per_step: int = 0
+    per_outer: int = 0
     worker: int = OWN
 
     def ahead(self, nbytes: int) -> Place:
@@ -210,7 +212,8 @@ class _Flattening:
     def _resolved(self, place: Place) -> tuple[int, ...]:
         part = self._worker_bytes[place.base] if place.base < FIRST_EXTERNAL else 0
         fixed = 0 if place.worker == OWN else place.worker * part
-        return place.base, place.offset + fixed, place.per_tile, place.per_step, part if place.worker == OWN else 0
+        per_count = (place.per_tile, place.per_step, place.per_outer)
+        return place.base, place.offset + fixed, *per_count, part if place.worker == OWN else 0
 
 
 def _first(pair: tuple[int, Call]) -> int:

@@ -18,12 +18,14 @@ from graphnn.backends.cpu.jit import Code
 from graphnn.backends.cpu.machine import allowed_cores
 from graphnn.backends.cpu.target import host_target
 from graphnn.backends.cpu.threads_ir import LINE, Word, pool_ir
+from graphnn.backends.fork_lock import ForkLock
 from graphnn.errors import BackendError, OptionError, StateError
 
 SPINS = 192  # looks at a word before other threads are let in, 3 to 8 microseconds; they may need the core
 LIMIT = 5000  # looks before the thread sleeps: to be woken takes longer than all of them
 CROWDED = 64, 1280  # the same where workers outnumber cores: whoever is waited for probably has none
 PATIENCE = 10.0  # seconds to wait for a job that still runs when the interpreter ends
+MOST = 1024  # threads: more cores than any machine has; a slip of the hand would start them all
 
 
 class Pool:
@@ -85,7 +87,7 @@ class Pools:
 
     def __init__(self, code: Code):
         self._code = code
-        self._lock = threading.Lock()
+        self._lock = ForkLock()
         self._pools: dict[int, Pool] = {}
         self._size = allowed_cores()
 
@@ -98,15 +100,16 @@ class Pools:
         """Let `get` return a pool of so many workers from now on; pools that are in use stay as they are.
 
         Raises:
-            OptionError: if `workers` is not a whole number from 1 on.
+            OptionError: if `workers` is not a whole number from 1 to MOST.
         """
-        if not isinstance(workers, int) or isinstance(workers, bool) or workers < 1:
-            raise OptionError("not a number of threads", where="threads", expected="1, 2, ...", got=repr(workers))
+        if not isinstance(workers, int) or isinstance(workers, bool) or not 1 <= workers <= MOST:
+            expected = f"a whole number from 1 to {MOST}"
+            raise OptionError("not a number of threads", where="threads", expected=expected, got=repr(workers))
         self._size = workers
 
     def get(self) -> Pool:
         """The pool of the size that is set."""
-        with self._lock:
+        with self._lock.own():
             if self._size not in self._pools:
                 self._pools[self._size] = Pool(self._size, self._code)
             return self._pools[self._size]
@@ -164,8 +167,8 @@ class _State:
                 raise StateError("the interpreter ends: no more jobs", where="threads")
             while self._started < self.others:
                 self._start()
-            self._inside.add(caller)
             try:
+                self._inside.add(caller)
                 return self._enter(self.address, 0, job, argument)
             finally:
                 self._inside.discard(caller)

@@ -88,7 +88,7 @@ def _described(placed: Placed) -> KernelCall:
     for step in reversed(placed.within):  # instructions of a scan's body belong to the node of the scan
         origin = origin if origin.path else step.origin
     known = (call.op, call.inputs, call.outputs, call.step, placed.within, origin, placed.runs)
-    return KernelCall(*known, kernel.notes, kernel.scratch_bytes, kernel.ir)
+    return KernelCall(*known, kernel.notes, kernel.scratch_bytes, str(kernel.ir))
 
 
 def _walk(rows: Sequence[Row], within: tuple[Step, ...], times: int, workers: int) -> Iterator[Placed]:

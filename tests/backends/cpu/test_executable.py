@@ -1,4 +1,4 @@
-"""The CPU engine as a whole: every op, module and random program, with several numbers of workers, in poisoned memory."""
+"""The CPU engine as a whole: every op, module and random program, with several numbers of workers, in junk memory."""
 
 import threading
 from functools import cache
@@ -7,10 +7,8 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from module_cases import SMALL, module_programs, numbers_for
-from ops.op_cases import CASES
-from random_programs import JUNK, arrays_for, programs
 
+from graphnn.autodiff import append_gradients
 from graphnn.backends.cpu import executable as engine
 from graphnn.backends.cpu.backend import CpuBackend, shared_engine
 from graphnn.backends.cpu.executable import Interpreted
@@ -22,7 +20,12 @@ from graphnn.ir.program import Kind, Program
 from graphnn.ir.tensor_spec import TensorSpec
 from graphnn.ops import gather, tanh
 from graphnn.ops.op import Tensor, spec_of
+from graphnn.passes.pipeline import run_passes
 from graphnn.plan.memory import make_plan
+from graphnn.scan import scan
+from module_cases import SMALL, module_programs, numbers_for
+from ops.op_cases import CASES
+from random_programs import JUNK, arrays_for, programs
 
 MARGIN = 4096  # bytes around the memory of a run
 PYTHON_ONLY = {"opaque", "opaque_gradient"}  # a user's functions
@@ -192,3 +195,33 @@ def test_more_memory_than_there_is_is_a_typed_error():
     made = backend(1).compile(plan)
     with pytest.raises(BackendError, match="more memory than there is"):
         made([np.zeros((1, 2**12), "float32")])
+
+
+def loops(depth: int, x: Tensor) -> Tensor:
+    """So many loops in each other over the leading axes, forwards and backwards in turn, each with stacked results."""
+    if depth == 0:
+        return tanh(x)
+
+    def body(carries, slices, constants):
+        inner = loops(depth - 1, slices[0] * constants[0])
+        return [carries[0] * 0.5 + inner.sum()], [inner + carries[0]]
+
+    first = x.fill(0.5, ())
+    last, (stacked,) = scan(body, [first], [x], [x.fill(1.5, ())], reverse=depth % 2 == 0)
+    return stacked + last[0]
+
+
+@pytest.mark.parametrize(("depth", "interpreted"), [(1, 0), (2, 0), (3, 1)])
+@pytest.mark.parametrize("workers", [1, 3])
+def test_loops_in_loops(workers, depth, interpreted, monkeypatch):
+    """Two are native; a third one around them runs by the reference."""
+    builder = ProgramBuilder()
+    x = Tensor(builder, builder.input("x", TensorSpec((6, 5, 4, 3), "float64")))
+    loss = loops(depth, x).sum()
+    gradients = append_gradients(builder, {loss.value: loss.fill(1.0, ())}, [x.value])
+    program = run_passes(builder.build([loss.value, gradients[x.value].value]))
+    arrays = [np.random.default_rng(0).normal(size=(6, 5, 4, 3))]
+    made = backend(workers).compile(make_plan(backend(workers).rewrite(program)))
+    found = [s for s in made.assembled.segments if isinstance(s, Interpreted)]
+    assert bool(found) == bool(interpreted)
+    assert_close(run(program, arrays, workers, guarded(monkeypatch)), expected_of(program, arrays), 1e-12)

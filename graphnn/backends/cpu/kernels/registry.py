@@ -7,14 +7,21 @@ from graphnn.backends.cpu.kernel import Emitter, Kernel, Specs
 from graphnn.backends.cpu.kernels import along_axis, convolution, indexing, movement, pooling, random, sorting
 from graphnn.backends.cpu.kernels.contraction_group import emit_contraction_group
 from graphnn.backends.cpu.kernels.copying import contiguous, emit_copy, plan_copy
+from graphnn.backends.cpu.kernels.integer_matmul import emit_integer_matmul
 from graphnn.backends.cpu.kernels.loops.emitter import emit_loops
 from graphnn.backends.cpu.kernels.matmul import emit_matmul
 from graphnn.backends.cpu.target import Target
-from graphnn.ir.tensor_spec import TensorSpec
+from graphnn.ir.tensor_spec import INTEGERS, TensorSpec
 from graphnn.ops.fused import Fused
 from graphnn.ops.linalg import MatMul
 from graphnn.ops.op import Op
 from graphnn.passes.fuse import contraction_of
+
+
+def _emit_matmul(op: Op, inputs: Specs, outputs: Specs, target: Target) -> Kernel | None:
+    emitter = emit_integer_matmul if inputs[0].dtype in INTEGERS else emit_matmul
+    return emitter(op, inputs, outputs, target)
+
 
 EMITTERS: dict[type[Op], Emitter] = {
     **movement.EMITTERS,
@@ -23,7 +30,7 @@ EMITTERS: dict[type[Op], Emitter] = {
     **pooling.EMITTERS,
     **random.EMITTERS,
     **sorting.EMITTERS,
-    MatMul: emit_matmul,
+    MatMul: _emit_matmul,
     **convolution.EMITTERS,
 }
 
