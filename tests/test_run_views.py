@@ -76,8 +76,8 @@ def test_gradients_of_a_trainer_are_those_of_its_loss(trainer):
     by_hand = (shares / shares.sum(axis=1, keepdims=True) - np.eye(4)[Y]) / len(Y)
     expected = gnn.inspect_values(trainer.model, X, output_gradients=by_hand.astype("float32"), training=True)
     found = trainer.to_svg("values", of="gradients", inputs=X, targets=Y)
-    assert expected.overlay("gradients").text("logits") in found
-    assert expected.overlay("gradients").text("conv") in found
+    for node in ("flat", "conv"):  # not the logits: the mean of their gradients is 0 but for rounding
+        assert expected.overlay("gradients").text(node) in found
 
 
 def test_kernels_show_what_is_fused(trainer):

@@ -32,12 +32,14 @@ class TensorSpec:
     def __post_init__(self) -> None:
         if self.dtype not in ITEM_BYTES:
             raise DTypeError("unknown element type", expected=", ".join(DTYPES), got=repr(self.dtype))
+        if all([type(size) is int and size >= 0 for size in self.shape]):  # lists: shapes are short, and there are many
+            return
         for size in self.shape:
             if not isinstance(size, int | Dimension | np.integer) or isinstance(size, bool):
                 raise ShapeError("not a size", expected="an integer or a named dimension", got=repr(size))
             if not isinstance(size, Dimension) and size < 0:
                 raise ShapeError("a size is negative", expected="0 or more", got=self)
-        if any([isinstance(size, np.integer) for size in self.shape]):  # a list: shapes are short, and there are many
+        if any([isinstance(size, np.integer) for size in self.shape]):
             plain = tuple([int(size) if isinstance(size, np.integer) else size for size in self.shape])
             object.__setattr__(self, "shape", plain)
 
@@ -58,7 +60,7 @@ class TensorSpec:
         Raises:
             DimensionError: a size is known by name only.
         """
-        return math.prod(size.__index__() for size in self.shape)
+        return math.prod([size.__index__() for size in self.shape])
 
     @property
     def nbytes(self) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
+from functools import cache
 
 from graphnn.ir.program import Instruction, Kind, Phase, Program, Value
 from graphnn.ops.convolution import ConvolutionOp
@@ -32,8 +33,13 @@ class Role(Enum):
 
 def role_of(instruction: Instruction) -> Role:
     """By the class of its op."""
+    return _role_of_class(type(instruction.op))
+
+
+@cache
+def _role_of_class(kind: type) -> Role:
     for role, kinds in ((Role.CONTRACTION, CONTRACTIONS), (Role.FREE, FREE), (Role.LOOP, LOOPED)):
-        if isinstance(instruction.op, kinds):
+        if issubclass(kind, kinds):
             return role
     return Role.OTHER
 

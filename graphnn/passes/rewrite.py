@@ -22,10 +22,10 @@ def rebuild(program: Program, visit: Visit) -> Program:
     table: dict[Value, Value] = {value: value for value in program.inputs}
     for instruction in program.instructions:
         inputs = tuple(table[value] for value in instruction.inputs)
-        with builder.at(instruction.origin):
-            outputs = visit(builder, instruction, inputs)
-            if outputs is None:
-                outputs = keep(builder, instruction, inputs)
+        builder.origin = instruction.origin
+        outputs = visit(builder, instruction, inputs)
+        if outputs is None:
+            outputs = keep(builder, instruction, inputs)
         table.update(zip(instruction.outputs, outputs, strict=True))
     builder.updates = [(old, table[new]) for old, new in program.updates]
     return builder.build([table[value] for value in program.outputs])

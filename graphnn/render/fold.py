@@ -20,6 +20,8 @@ from graphnn.graph.layer import Layer
 from graphnn.graph.summary import walk
 
 FEWEST_REPEATS = 3
+FEWEST_OF_LONG = 2  # of pieces with as many nodes as LONG: there two are already a page
+LONG = 8
 LONGEST_PIECE = 40  # nodes
 
 
@@ -54,9 +56,7 @@ def folds_by_path(graph: Graph, is_frozen: Callable[[str], bool]) -> dict[str, t
 
 def _find(graph: Graph, codes: list[int]) -> tuple[Fold, ...]:
     """The longest chains, from the first node on; they do not overlap."""
-    if len(codes) < FEWEST_REPEATS:
-        return ()
-    lengths = range(1, min(LONGEST_PIECE, len(codes) // FEWEST_REPEATS) + 1)
+    lengths = [n for n in range(1, LONGEST_PIECE + 1) if n * _fewest(n) <= len(codes)]
     equal = {length: _equal_ahead(codes, length) for length in lengths}
     wires = _Wires(graph)
     folds: list[Fold] = []
@@ -65,12 +65,17 @@ def _find(graph: Graph, codes: list[int]) -> tuple[Fold, ...]:
         best = Fold(start, 1, 1)
         for length in lengths:
             most = 1 + equal[length][start] // length
-            if most >= FEWEST_REPEATS and start + most * length > best.stop:
+            if most >= _fewest(length) and start + most * length > best.stop:
                 chain = Fold(start, length, wires.repeats(start, length, most))
-                best = chain if chain.count >= FEWEST_REPEATS and chain.stop > best.stop else best
+                best = chain if chain.count >= _fewest(length) and chain.stop > best.stop else best
         folds += [best] if best.count > 1 else []
         start = best.stop
     return tuple(folds)
+
+
+def _fewest(length: int) -> int:
+    """How many equal pieces of so many nodes are worth folding."""
+    return FEWEST_OF_LONG if length >= LONG else FEWEST_REPEATS
 
 
 def _equal_ahead(codes: list[int], length: int) -> list[int]:

@@ -23,9 +23,12 @@ from graphnn.ir.tensor_spec import TensorSpec
 from graphnn.ops.op import Array, Op
 from graphnn.passes.native import native_passes
 from graphnn.passes.pipeline import run_passes
+from graphnn.plan.cost import cost_of
 from graphnn.plan.plan import Plan
+from graphnn.tiled import Tiled
 
 MEMO = 4096  # kernels whose IR is remembered
+WORTH_SHARING = 8_000_000  # operations: about 80 us of one core, some ten times what waking another one takes
 
 
 class Engine:
@@ -36,6 +39,7 @@ class Engine:
         self.cache = cache
         self.code = Code(target, cache, tell_progress)
         self.pools = Pools(self.code)
+        self.alone = Pool(1, self.code)  # for what one worker does
         self._kept = KernelCache(cache, target) if cache else None
         self._known: dict[Hashable, Kernel | None] = {}
         self._lock = ForkLock()
@@ -71,7 +75,7 @@ class CpuBackend(Backend):
     """Native code through LLVM.
 
     Args:
-        pool: the workers that share the work; those of `graphnn.set_num_threads` if not given.
+        pool: the workers that share all work; if not given, those of `graphnn.set_num_threads` share what is worth it.
         engine: where kernels come from; the process's own if not given.
     """
 
@@ -92,8 +96,10 @@ class CpuBackend(Backend):
         return self._given or self.engine.pools.get()
 
     def rewrite(self, program: Program) -> Program:
-        """Cut along the batch for the workers, and fused."""
-        passes = native_passes(self.pool.workers, self.engine.target.l2_bytes, self._has_kernel)
+        """Cut along the batch for the workers, if there is enough for them to do, and fused."""
+        shared = self._given is not None or _operations(program) >= WORTH_SHARING
+        workers = self.pool.workers if shared else 1
+        passes = native_passes(workers, self.engine.target.l2_bytes, self._has_kernel)
         return run_passes(program, passes)
 
     def _has_kernel(self, instruction: Instruction) -> bool:
@@ -102,7 +108,9 @@ class CpuBackend(Backend):
 
     def compile(self, plan: Plan) -> CpuExecutable:
         """A table of native kernels; nothing is allocated before the first run."""
-        engine, pool = self.engine, self.pool
+        engine = self.engine
+        shared = any(isinstance(step.op, Tiled) for step in plan.steps)
+        pool = self.pool if shared else engine.alone
         assembled = assemble(plan, Assembler(engine.of, engine.part_copy, pool.workers))
         return link(plan, assembled, engine.code, pool)
 
@@ -113,6 +121,14 @@ class CpuBackend(Backend):
     def to_host(self, array: Array) -> Array:
         """A copy."""
         return array.copy()
+
+
+def _operations(program: Program) -> int:
+    """Floating-point operations, as far as they are known."""
+    specs = (
+        (i.op, *([value.spec for value in values] for values in (i.inputs, i.outputs))) for i in program.instructions
+    )
+    return sum(cost_of(op, inputs, outputs).flops or 0 for op, inputs, outputs in specs)
 
 
 def tell_progress(done: int, total: int) -> None:

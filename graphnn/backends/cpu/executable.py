@@ -14,6 +14,7 @@ from graphnn.backends.calls import Inspectable, KernelCall, KernelRun
 from graphnn.backends.cpu.assemble import Assembler, NotCoveredError, bind
 from graphnn.backends.cpu.driver import Field, emit_driver
 from graphnn.backends.cpu.jit import Code
+from graphnn.backends.cpu.kernel import Text
 from graphnn.backends.cpu.table import (
     ARENA,
     FIRST_EXTERNAL,
@@ -328,7 +329,7 @@ def link(plan: Plan, assembled: Assembled, code: Code, pool: Pool) -> CpuExecuta
     return CpuExecutable(plan, code, pool, assembled, tuple(segments), addresses[driver])
 
 
-def _native(table: Table, addresses: dict[str, int], pool: Pool) -> Native:
+def _native(table: Table, addresses: dict[Text, int], pool: Pool) -> Native:
     for row, call in table.calls:
         table.rows[row, 1] = addresses[call.kernel.ir]
     fields = np.zeros(len(Field), "int64")

@@ -1,4 +1,4 @@
-"""What is known of kernels on disk, so that the next process need not write their IR again to find their machine code."""
+"""Kernels on disk without their IR, so that the next process need not write it again to find their machine code."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def digest_of_files(package: Path) -> str:
 def _packed(kernel: Kernel | None) -> bytes:
     if kernel is None:
         return b"null"
-    fields = (digest_of(kernel.ir), kernel.sizes, kernel.scratch_bytes, kernel.notes)
+    fields = (digest_of(kernel.ir), [*map(int, kernel.sizes)], int(kernel.scratch_bytes), kernel.notes)
     return json.dumps(fields).encode()
 
 

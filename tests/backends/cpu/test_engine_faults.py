@@ -1,4 +1,4 @@
-"""What may go wrong around the engine: interrupts, forks, threads, disks, memory, machines. No interpreter may crash."""
+"""What may go wrong around the engine: interrupts, forks, threads, disks, memory, machines. Nothing may crash."""
 
 import os
 import subprocess
@@ -53,7 +53,8 @@ def trained(steps=20, **options):
 
 
 def command(program: str) -> list[str]:
-    return [sys.executable, "-X", "faulthandler", "-W", "error", "-c", COMMON + program]
+    threads = "ignore:This process:DeprecationWarning"  # from Python 3.12 on: a fork of a process with threads
+    return [sys.executable, "-X", "faulthandler", "-W", "error", "-W", threads, "-c", COMMON + program]
 
 
 def environment(folder: Path | None, **changes: str) -> dict[str, str]:
@@ -106,8 +107,7 @@ for number in range(10):
     except KeyboardInterrupt:
         caught += 1
     timer.join()
-    loss = made.train_step(X, Y)["loss"]
-    assert np.isfinite(loss)
+    assert np.isfinite(made.train_step(X, Y))
 print(caught, trained())
 """
     assert output(start(program, warm)).split() == ["10", expected]
@@ -134,10 +134,9 @@ threads = [threading.Thread(target=work, daemon=True) for work in (run, run, bui
 for thread in threads:
     thread.start()
 time.sleep(0.1)
-for number in range(5):
+for number in range(4):
     child = os.fork()
     if not child:
-        os.kill(os.getpid(), 0)
         made.train_step(X, Y)  # the lock of this executable is held in the parent by another thread
         os._exit(0 if trained() == sys.argv[1] and trained(1, units=33 + number) else 1)
     deadline = time.monotonic() + 40
@@ -161,10 +160,10 @@ print(trained())
 def test_a_forked_child_exits_with_its_own_status(warm, expected):
     program = """
 assert trained() == sys.argv[1]
-pids = [os.fork() for _ in range(1)]
-if not pids[0]:
+child = os.fork()
+if not child:
     sys.exit(7 if trained() == sys.argv[1] else 1)
-print(os.waitstatus_to_exitcode(os.waitpid(pids[0], 0)[1]))
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
     process = subprocess.Popen(
         [*command(program), expected], env=environment(warm), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -173,6 +172,7 @@ print(os.waitstatus_to_exitcode(os.waitpid(pids[0], 0)[1]))
 
 
 @posix
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 def test_a_lock_is_free_in_a_forked_child():
     lock = ForkLock()
     read, write = os.pipe()
@@ -310,13 +310,14 @@ def test_a_limit_on_memory_does_not_end_the_interpreter(warm, expected):
 import resource
 made = trainer()
 made.train_step(X, Y)
-used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+with open("/proc/self/statm") as file:
+    used = int(file.read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + (96 << 20), -1))
 try:
     made.train_step(np.zeros((1 << 19, 24), "float32"), np.zeros(1 << 19, "int64"))
 except (graphnn.BackendError, MemoryError) as error:
     print(type(error).__name__)
-print(np.isfinite(made.train_step(X, Y)["loss"]), trained())
+print(np.isfinite(made.train_step(X, Y)), trained())
 """
     if not Path("/proc/self/statm").exists():
         pytest.skip("no such file here")
