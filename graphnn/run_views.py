@@ -99,9 +99,11 @@ def lowered_svg(target: Graph | Model | Trainer, view: str, request: Request) ->
     """
     program, words = _program(target, request)
     if request.stage == "kernels":
-        program, words = _kernels(program, words, _model_of(target, request))
+        model = _model_of(target, request)
+        program, words = model.backend.rewrite(program), f"{words}, kernels on {model.device}"
     title = f"{_graph_of(target).default_name}: {view} of {words}"
     if view == "program":
+        program, title = _inside_of_tiles(program, title)
         return program_svg(program, title, request.expand)
     return (memory_svg if view == "memory" else plan_svg)(make_plan(program), title)
 
@@ -204,14 +206,13 @@ def _forward_and_backward(model: Model, named: Mapping[str, Any]) -> Program:
     return run_passes(differentiate(program, trained, floats))
 
 
-def _kernels(program: Program, words: str, model: Model) -> tuple[Program, str]:
-    """What the device makes of a program: of a program that is cut into tiles, that of one tile."""
-    program = model.backend.rewrite(program)
+def _inside_of_tiles(program: Program, title: str) -> tuple[Program, str]:
+    """Of a program that is cut into tiles that of one tile: it has the kernels that do the work."""
     loops = [i.op for i in program.instructions if isinstance(i.op, Tiled)]
     if not loops:
-        return program, f"{words}, kernels on {model.device}"
+        return program, title
     largest = max(loops, key=lambda loop: len(loop.body.instructions))
-    return largest.body, f"{words}, kernels of one of {largest.tiles} tiles on {model.device}"
+    return largest.body, f"{title}: one of {largest.tiles} tiles"
 
 
 # -- values ------------------------------------------------------------------------------------------------------------

@@ -10,8 +10,8 @@ import numpy as np
 from cpu_kernels import run_kernel
 from graphnn.backends.cpu.emit import Function, Value, const
 from graphnn.backends.cpu.expression import emit_op, from_memory, to_memory
+from graphnn.backends.cpu.functions import emit_function
 from graphnn.backends.cpu.kernel import Kernel, Specs
-from graphnn.backends.cpu.math import emit_function
 from graphnn.backends.cpu.target import Target
 from graphnn.ops.op import Op
 

@@ -55,7 +55,8 @@ def test_pictures_are_what_the_pages_make(tmp_path):
 def test_the_command_of_the_readme_draws_the_same(tmp_path):
     declaration = next(block for block in blocks(ROOT / "README.md") if block.is_run)
     (tmp_path / "residual.py").write_text(declaration.text, encoding="utf-8")
-    assert main(["render", f"{tmp_path / 'residual.py'}:graph", "-o", str(tmp_path / "residual.svg"), "--theme", "light"]) == 0
+    target, picture = f"{tmp_path / 'residual.py'}:graph", tmp_path / "residual.svg"
+    assert main(["render", target, "-o", str(picture), "--theme", "light"]) == 0
     assert (tmp_path / "residual.svg").read_bytes() == (PICTURES / "residual.svg").read_bytes()
 
 

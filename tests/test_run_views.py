@@ -12,6 +12,7 @@ from graphnn.plans import plans_of, programs_of
 from graphnn.render.memory import memory_svg
 from graphnn.render.plan_drawing import plan_svg
 from graphnn.render.program_drawing import program_svg
+from graphnn.tiled import Tiled
 
 X = np.random.default_rng(0).normal(size=(6, 5, 3))
 Y = np.arange(6) % 4
@@ -81,11 +82,27 @@ def test_gradients_of_a_trainer_are_those_of_its_loss(trainer):
 
 
 def test_kernels_show_what_is_fused(trainer):
-    ops = trainer.model.graph.to_svg("program", part="training", sizes={"batch": 64})
-    kernels = trainer.model.graph.to_svg("program", part="training", stage="kernels", sizes={"batch": 64})
+    how = {"part": "training", "sizes": {"batch": 64}}
+    ops, kernels = (trainer.model.graph.to_svg("program", stage=stage, **how) for stage in ("ops", "kernels"))
     assert ">fused</text>" in kernels
     assert ">fused</text>" not in ops
-    assert " on cpu</text>" in kernels
+    assert "kernels on cpu" in kernels
+    for view in ("plan", "memory"):
+        ops, kernels = (trainer.model.graph.to_svg(view, stage=stage, **how) for stage in ("ops", "kernels"))
+        assert "kernels on cpu" in kernels
+        assert kernels != ops
+
+
+def test_of_tiles_one_is_drawn():
+    x = gnn.Input(("batch", 64), name="x")
+    graph = gnn.Graph(x, layers.Linear(512, name="b")(layers.Linear(512, act_fn="tanh", name="a")(x)), name="net")
+    model = gnn.Model(graph)
+    backend = model.backend
+    program = programs_of(model, np.zeros((4096, 64)))["forward"]
+    loops = [i.op for i in backend.rewrite(program).instructions if isinstance(i.op, Tiled)]
+    svg = model.to_svg("program", stage="kernels", sizes={"batch": 4096})
+    assert (f": one of {loops[0].tiles} tiles" if loops else "net: program") in svg
+    assert ">fused</text>" in svg
 
 
 def test_the_model_stays_as_it_is(trainer):

@@ -175,7 +175,10 @@ def _workers() -> str:
 
 def _cache() -> str:
     """Machine code on disk."""
-    found = native_engine().cache.status()
+    cache = native_engine().cache
+    if cache is None:
+        return "none"
+    found = cache.status()
     held = f"{found.folder}: {found.entries} kernels, {found.nbytes} bytes" if found.folder else "none"
     return f"{held} ({found.fault})" if found.fault else held
 

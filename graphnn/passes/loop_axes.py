@@ -38,6 +38,8 @@ class Matching:
 
     def resolve(self, atoms: Sequence[int]) -> Atoms:
         """`atoms` in terms of loops that are not split or bound."""
+        if all([self._parts[atom] is None for atom in atoms]):  # so it is nearly always
+            return tuple(atoms)
         found, waiting = [], list(reversed(atoms))
         while waiting:
             atom = waiting.pop()
@@ -128,7 +130,7 @@ class ValueAxes:
                 break
         wanted = self._axes(result)
         return all(
-            not own or self.matching.match(own, target)
+            not own or own == target or self.matching.match(own, target)
             for value in instruction.inputs
             for own, target in zip(reversed(self.of[value]), reversed(wanted), strict=False)
         )

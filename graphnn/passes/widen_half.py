@@ -7,6 +7,7 @@ from graphnn.ir.program import Instruction, Program, Value
 from graphnn.ops.convolution import ConvolutionOp
 from graphnn.ops.creation import Cast
 from graphnn.ops.linalg import MatMul
+from graphnn.ops.op import Op
 from graphnn.passes.bodies import rewrite_bodies
 from graphnn.passes.hoist import hoist
 from graphnn.passes.rewrite import rebuild
@@ -44,7 +45,11 @@ def _widened(program: Program) -> Program:
             return None
         for value in inputs:
             if value not in wide:
-                (wide[value],) = builder.emit(Cast(WIDE), [value])
-        return builder.emit(Cast(HALF), builder.emit(instruction.op, [wide[value] for value in inputs]))
+                (wide[value],) = builder.emit(_cast(WIDE), [value])
+        return builder.emit(_cast(HALF), builder.emit(instruction.op, [wide[value] for value in inputs]))
 
     return rebuild(program, visit)
+
+
+def _cast(dtype: str) -> Op:
+    return Cast(dtype)

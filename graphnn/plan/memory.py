@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from graphnn.ir.program import Instruction, Kind, Program, Value
+from graphnn.ir.tensor_spec import TensorSpec
 from graphnn.ops.op import Op
 from graphnn.plan.order import may_fail, may_overwrite, order_for_memory
 from graphnn.plan.place import Block, live_peak, place
@@ -80,8 +83,9 @@ class _Assignment:
         for value in program.inputs:
             self.block_of[value] = Block(value.spec.nbytes, -1, self.end, True)
         for index, instruction in enumerate(program.instructions):
+            dying = self._dying(index, instruction)
             for value in instruction.outputs:
-                self._assign(index, instruction, value)
+                self._assign(index, instruction, value, dying)
 
     def _find_lifetimes(self) -> None:
         self.last_read: dict[Value, int] = {}
@@ -93,8 +97,19 @@ class _Assignment:
                 self.last[value] = self.last_read.get(value, self.first[value])
         self.last.update(dict.fromkeys(self.results, self.end))
 
-    def _assign(self, index: int, instruction: Instruction, value: Value) -> None:
-        source = self._updated(index, instruction, value) or self._reusable(index, instruction, value)
+    def _dying(self, index: int, instruction: Instruction) -> dict[TensorSpec, list[Value]]:
+        """Inputs, by spec, that are read for the last time and under one name: an op may read a view in any order."""
+        names = Counter(id(self.block_of[value]) for value in dict.fromkeys(instruction.inputs))
+        found: dict[TensorSpec, list[Value]] = {}
+        for source in dict.fromkeys(instruction.inputs):
+            if source.kind is Kind.INTERMEDIATE and source not in self.results:
+                block = self.block_of[source]
+                if block.last == index and names[id(block)] == 1:
+                    found.setdefault(source.spec, []).append(source)
+        return found
+
+    def _assign(self, index: int, instruction: Instruction, value: Value, dying: dict[TensorSpec, list[Value]]) -> None:
+        source = self._updated(index, instruction, value) or self._reusable(instruction, value, dying)
         if source is None:
             external = value in self.outputs
             self.block_of[value] = Block(value.spec.nbytes, index, self.last[value], external)
@@ -113,18 +128,15 @@ class _Assignment:
         last_read = self.last_read.get(old, -1)
         return old if last_read < index or (last_read == index and may_overwrite(instruction, old, value)) else None
 
-    def _reusable(self, index: int, instruction: Instruction, value: Value) -> Value | None:
-        """An input that dies here and whose memory the output may take over; or, for a view, its source."""
+    def _reusable(self, instruction: Instruction, value: Value, dying: dict[TensorSpec, list[Value]]) -> Value | None:
+        """An input that dies here, whose memory the output takes over; or, for a view, its source."""
         if value in self.results:
             return None
-        op = _op(instruction)
-        taken = [self.block_of[output] for output in instruction.outputs if output in self.block_of]
-        for source in dict.fromkeys(instruction.inputs):
-            if source.kind is not Kind.INTERMEDIATE or source in self.results:
-                continue
-            if op.is_view:
-                return source
-            dies = self.block_of[source].last == index and all(self.block_of[source] is not block for block in taken)
-            if dies and may_overwrite(instruction, source, value):
-                return source
-        return None
+        if _op(instruction).is_view:
+            sources = dict.fromkeys(instruction.inputs)
+            return next((s for s in sources if s.kind is Kind.INTERMEDIATE and s not in self.results), None)
+        candidates = dying.get(value.spec, [])
+        found = next((source for source in candidates if may_overwrite(instruction, source, value)), None)
+        if found is not None:
+            candidates.remove(found)  # the next output needs another place
+        return found

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from graphnn.ir.program import Instruction, Kind, Program, Value
+from graphnn.ir.tensor_spec import TensorSpec
 from graphnn.ops.op import Op
 from graphnn.plan.plan import aligned
 
@@ -128,9 +129,14 @@ class _Memory:
         """Bytes of its outputs that lie over inputs which die."""
         roots = {v: self._root.get(v, v) for v in instruction.inputs}
         free = {root for root in roots.values() if self._dies(root)}
+        dying: dict[TensorSpec, list[Value]] = {}
+        for v in roots if free else ():
+            if roots[v] in free:
+                dying.setdefault(v.spec, []).append(v)
         total = 0
         for value in instruction.outputs if free else ():
-            fits = (roots[v] for v in roots if roots[v] in free and may_overwrite(instruction, v, value))
+            sources = (v for v in dying.get(value.spec, ()) if roots[v] in free)
+            fits = (roots[v] for v in sources if may_overwrite(instruction, v, value))
             over = None if value in self._results else next(fits, None)
             free.discard(over)  # the next output needs another place
             total += 0 if over is None else self._bytes[value]

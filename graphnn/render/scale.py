@@ -43,7 +43,7 @@ def scale_of(
         return _logarithmic(low, high, first, last)
     if high - low <= max(abs(low), abs(high)) * CONSTANT + SMALLEST:
         room = max(abs(low), abs(high)) * 0.1
-        room = room if room > SMALLEST else 1.0
+        room = 0.5 if whole else room if room > SMALLEST else 1.0
         low, high = low - room, high + room
     step = _nice_step((high - low) / TICKS)
     step = max(step, 1.0) if whole else step

@@ -29,6 +29,7 @@ def test_doctor_tells_about_every_part(capsys):
     }
     assert all(text.startswith("works") for text in data["engines"].values())
     engine = native_engine()
+    assert engine.cache
     status = engine.cache.status()
     assert data["engine cpu"]["target"].startswith(
         f"{engine.target.name}, {engine.target.registers} vector registers of"

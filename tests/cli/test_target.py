@@ -4,9 +4,12 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from graphnn.cli.target import load_graph, load_model, load_target
+from graphnn.backends.choose import backend_for
+from graphnn.cli import main
+from graphnn.cli.target import load_graph, load_model, load_target, on_device
 from graphnn.errors import FileFormatError, GraphError, ShapeError
 
 
@@ -97,3 +100,31 @@ def test_an_error_of_graphnn_in_the_users_file_stays_what_it_is():
     Path("bad.py").write_text(text, encoding="utf-8")
     with pytest.raises(ShapeError, match="equal shape"):
         load_target("bad.py:graph")
+
+
+def test_a_model_moves_with_its_numbers_and_what_is_frozen():
+    model = load_model("net.py:model")
+    moved = on_device(model, "reference")
+    assert (model.device, moved.device) == ("cpu", "reference")
+    assert on_device(model, None) is model
+    assert (moved.frozen_nodes(), moved.fixed_parameters()) == (model.frozen_nodes(), model.fixed_parameters())
+    assert all(np.array_equal(array, moved.parameters[path]) for path, array in model.parameters.items())
+    assert load_model("net.py:graph", device="reference").device == "reference"
+    assert load_model("net.py:graph").device == "cpu"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["predict", "net.py:graph", "--data", "data.npz", "-o", "out.npz"],
+        ["check", "net.py:graph"],
+        ["train", "net.py:graph", "--data", "data.npz", "--loss", "cross_entropy", "--quiet"],
+        ["render", "net.py:graph", "-o", "net.svg", "--view", "values"],
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_commands_that_run_take_a_device(arguments, monkeypatch):
+    used = []
+    monkeypatch.setattr("graphnn.model.backend_for", lambda device: used.append(device) or backend_for(device))
+    assert main([*arguments, "--device", "reference"]) == 0
+    assert used[-1] == "reference"  # the model of the file comes before

@@ -1,16 +1,17 @@
 """Each invariant of a Program is broken once; the verifier must say which."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import pytest
 
-from graphnn.errors import PassError
+from graphnn.errors import PassError, ShapeError
 from graphnn.ir.builder import ProgramBuilder
 from graphnn.ir.program import Instruction, Kind, Origin, Program, Value
 from graphnn.ir.tensor_spec import TensorSpec
-from graphnn.ir.verify import verify
+from graphnn.ir.verify import instructions_within, verify
 from graphnn.ops.arithmetic import Add
 from graphnn.ops.elementwise import Tanh
+from graphnn.ops.op import Op
 
 SPEC = TensorSpec((2, 3))
 OTHER = TensorSpec((3,))
@@ -145,3 +146,51 @@ def test_the_message_shows_the_place(program):
     assert lines[around[0]].startswith("       %2: float32[2, 3] = ")
     assert lines[around[0] + 1].startswith("    -> %3: float32[2, 3] = ")
     assert lines[around[0] + 1].endswith("(%new, %1)  # block/add")
+
+
+@dataclass(frozen=True)
+class Loop(Op):
+    """An op with a body."""
+
+    body: Program
+
+    def infer(self, *specs):
+        return specs
+
+    def reference(self, xp, *arrays):
+        return arrays
+
+
+def loop_around(body: Program) -> Program:
+    builder = ProgramBuilder()
+    return builder.build(builder.emit(Loop(body), [builder.input("x", SPEC)]))
+
+
+def test_bodies_are_verified(program):
+    assert verify(loop_around(loop_around(program)))
+    broken = with_instruction(program, 0, outputs=(intermediate(OTHER),))
+    with pytest.raises(PassError):
+        verify(loop_around(loop_around(broken)))
+
+
+def test_the_rules_of_known_instructions_are_not_asked_again(program, monkeypatch):
+    whole = loop_around(program)
+    known = instructions_within(verify(whole))
+    assert known == {*whole.instructions, *program.instructions}
+
+    def refuse(op, *specs):
+        raise ShapeError("asked")
+
+    for op in (Tanh, Add, Loop):
+        monkeypatch.setattr(op, "infer", refuse)
+    assert verify(whole, known) is whole
+    for instruction in program.instructions:
+        with pytest.raises(PassError, match="asked"):
+            verify(program, known - {instruction})
+
+
+def test_the_wiring_of_known_instructions_is_verified(program):
+    known = instructions_within(program)
+    for instructions in (program.instructions[::-1], program.instructions[1:], program.instructions * 2):
+        with pytest.raises(PassError):
+            verify(replace(program, instructions=instructions), known)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from graphnn.errors import OptionError
 from graphnn.render.chart import line_chart
 from graphnn.render.scale import decimate, scale_of
+from graphnn.training.history import History
 
 SVG = "{http://www.w3.org/2000/svg}"
 LOSS = {"training": [(1, 2.0), (2, 1.0), (3, 0.5)], "validation": [(1, 2.1), (2, 0.9), (3, 1.3)]}
@@ -173,3 +174,20 @@ def test_long_histories_keep_their_shape_in_few_points():
     assert kept == sorted(kept)
     assert {points[0], points[-1], points[777], points[5555]} <= set(kept)
     assert len(line_chart({"a": points}, "t", "x", "y")) < 60_000
+
+
+@given(st.integers(1, 5000), st.integers(0, 5000))
+def test_ticks_of_epochs_are_integers(first, more):
+    scale = scale_of([first, first + more], 0, 100, False, tight=True, whole=True)
+    assert scale.ticks
+    assert all(text.replace(",", "").isdecimal() and first <= tick <= first + more for tick, text in scale.ticks)
+    assert len(scale.ticks) <= 10
+
+
+def test_the_axis_of_a_short_history_counts_epochs():
+    history = History()
+    for epoch in (1, 2, 3):
+        history.append({"epoch": epoch, "loss": 1 / epoch})
+    root = parse(history.to_svg())
+    middle = [element.text for element in root.iter(f"{SVG}text") if element.get("text-anchor") == "middle"]
+    assert [text for text in middle if text != "epoch" and text != "loss"] == ["1", "2", "3"]

@@ -162,3 +162,14 @@ def test_the_file_is_what_to_svg_gives(tmp_path):
     found = diff(chain(["a"]), rewire(chain(["a"]), "a", 0, "x"))
     found.render(tmp_path / "diff.svg")
     assert (tmp_path / "diff.svg").read_text(encoding="utf-8") == found.to_svg()
+
+
+def test_a_tooltip_that_is_cut_says_so():
+    x = Input(("batch", 4), name="x")
+    many = layers.Add(name="sum")(*[x] * 40)
+    found = diff(Graph(x, many, name="net"), Graph(x, layers.Tanh(name="last")(many), name="net"))
+    edges = [e for e in parse(found).iter(f"{SVG}g") if e.get("class") == "gnn-connection"]
+    (doubled,) = [e for e in edges if e.get("data-source") == "x"]
+    lines = doubled.find(f"{SVG}title").text.splitlines()
+    assert lines[0] == MARKS["same"][1]
+    assert lines[-1] == f"and {41 - (len(lines) - 1)} more"

@@ -51,6 +51,12 @@ def test_twelve_equal_blocks_are_one_box_and_a_thirteenth_that_differs_is_anothe
     assert scene.subtitle == build_scene(graph, depth=0).subtitle  # totals count all of them
 
 
+@pytest.mark.parametrize(("length", "found"), [(7, {}), (8, {"": (Fold(0, 8, 2),)}), (12, {"": (Fold(0, 12, 2),)})])
+def test_two_long_pieces_fold_and_two_short_ones_do_not(length, found):
+    """As the dilations of a WaveNet, which start again."""
+    assert folds(tower([*range(1, length + 1)] * 2)) == found
+
+
 def test_an_open_block_is_a_frame_with_its_number_and_without_folding_all_are_drawn():
     graph = tower([8] * 12)
     scene = build_scene(graph, fold=True)

@@ -50,6 +50,20 @@ def test_a_break_anywhere_changes_no_bit(steps, tmp_path):
     assert same_arrays(after, whole)
 
 
+def test_breaks_may_come_again_in_the_same_epoch(tmp_path):
+    whole, part = fit(trainer(), 2), fit(trainer(), 2, 1)
+    for _ in range(3):
+        part.save_checkpoint(tmp_path / "run")
+        part = trainer()
+        part.load_checkpoint(tmp_path / "run")
+        fit(part, 2, 1)
+    part.save_checkpoint(tmp_path / "run")
+    after = trainer()
+    after.load_checkpoint(tmp_path / "run")
+    assert numbers(fit(after, 2)) == numbers(whole)
+    assert same_arrays(after, whole)
+
+
 def test_a_training_that_goes_on_by_itself_is_not_changed_by_saving(tmp_path):
     plain, saved = fit(trainer(), 2, 7), fit(trainer(), 2, 7)
     saved.save_checkpoint(tmp_path / "run")

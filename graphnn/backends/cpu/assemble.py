@@ -126,8 +126,25 @@ class Assembler:
         op = step.op
         if not isinstance(op, Tiled):
             raise TypeError(op)
-        body = make_plan(op.body)
-        start, before = self._free, _TileRows()
+        start = self._free
+        origins = [_made_by(op.body, value) for value in op.body.outputs]
+        first, later, results = self._tile_programs(op, plan, step, places, origins)
+        sharing = min(self.workers, op.tiles)
+        combined = [
+            row
+            for n, axis, partial, origin in zip(step.outputs, op.output_axes, results, origins, strict=True)
+            if isinstance(axis, str)
+            for row in self._combine(COMBINE[axis], plan.buffers[n].spec, partial, places[n], sharing, origin)
+        ]
+        self._free = start
+        tiles = Tiles(op.tiles, first, later if op.tiles > self.workers else (), step)
+        return [tiles, Barrier(), *([*combined, Barrier()] if combined else [])]
+
+    def _tile_programs(
+        self, op: Tiled, plan: Plan, step: Step, places: Sequence[Place], origins: Sequence[Origin]
+    ) -> tuple[tuple[Row, ...], tuple[Row, ...], list[Place]]:
+        """Rows of a worker's first tile and of those behind it, and where the first one leaves its results."""
+        body, before, first, later = make_plan(op.body), _TileRows(), _TileRows(), _TileRows()
         inputs = [
             self._tile_input(op, plan.buffers[n].spec, axis, places[n], before, _read_by(op.body, k))
             for k, (n, axis) in enumerate(zip(step.inputs, op.input_axes, strict=True))
@@ -135,27 +152,15 @@ class Assembler:
         if op.with_index:
             inputs.append(self._private(8))
             before.rows.append(TileIndex(inputs[-1]))
-        first, later = _TileRows(), _TileRows()
         arena = self._private(body.arena_bytes)
-        origins = [_made_by(op.body, value) for value in op.body.outputs]
         for n, axis, origin in zip(step.outputs, op.output_axes, origins, strict=True):
             self._tile_output(op, plan.buffers[n].spec, axis, places[n], first, later, origin)
-        programs = []
+        programs: list[tuple[Row, ...]] = []
         for part in (first, later):  # a worker runs one after the other: they use the same memory
             mark = self._free
             programs.append((*before.rows, *self.body(body, inputs, part.places, arena), *part.rows))
             self._free = mark
-        combined = [
-            row
-            for n, axis, partial, origin in zip(step.outputs, op.output_axes, first.places, origins, strict=True)
-            if isinstance(axis, str)
-            for row in self._combine(
-                COMBINE[axis], plan.buffers[n].spec, partial, places[n], min(self.workers, op.tiles), origin
-            )
-        ]
-        self._free = start
-        tiles = Tiles(op.tiles, programs[0], programs[1] if op.tiles > self.workers else (), step)
-        return [tiles, Barrier(), *([*combined, Barrier()] if combined else [])]
+        return programs[0], programs[1], first.places
 
     def _tile_input(
         self, op: Tiled, spec: TensorSpec, axis: int | None, place: Place, before: _TileRows, origin: Origin
@@ -213,10 +218,10 @@ class Assembler:
             return [Serial(tuple(self._add_up(op, spec, partial, target, workers, origin)))]
         itemsize = spec.nbytes // spec.size
         part, rest = TensorSpec((share,), spec.dtype), TensorSpec((spec.size - share * workers,), spec.dtype)
-        moving = [replace(place, per_tile=part.nbytes) for place in (partial, target)]
-        shared = tuple(self._add_up(op, part, *moving, workers, origin))
-        behind = [place.ahead(share * workers * itemsize) for place in (partial, target)]
-        left = self._add_up(op, rest, *behind, workers, origin) if rest.size else []
+        first, goal = (replace(place, per_tile=part.nbytes) for place in (partial, target))
+        shared = tuple(self._add_up(op, part, first, goal, workers, origin))
+        first, goal = (place.ahead(share * workers * itemsize) for place in (partial, target))
+        left = self._add_up(op, rest, first, goal, workers, origin) if rest.size else []
         return [Tiles(workers, shared, (), None), *([Serial(tuple(left))] if left else [])]
 
     def _add_up(

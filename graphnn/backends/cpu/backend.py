@@ -8,6 +8,7 @@ from functools import cache
 
 from graphnn.backends.cpu.assemble import Assembler
 from graphnn.backends.cpu.cache import Cache
+from graphnn.backends.cpu.driver import MOST_ARGUMENTS
 from graphnn.backends.cpu.executable import CpuExecutable, assemble, link
 from graphnn.backends.cpu.jit import Code
 from graphnn.backends.cpu.kernel import Kernel, Specs
@@ -46,6 +47,8 @@ class Engine:
 
     def of(self, op: Op, inputs: Specs, outputs: Specs) -> Kernel | None:
         """The kernel of a step, or None where there is none for it."""
+        if len(inputs) + len(outputs) + 1 > MOST_ARGUMENTS:  # 1: scratch memory
+            return None
         return self._remember((operation_key(op), inputs), lambda: emit_kernel(op, inputs, outputs, self.target))
 
     def part_copy(self, whole: TensorSpec, axis: int, parts: int, into_whole: bool) -> Kernel | None:

@@ -28,7 +28,7 @@ from graphnn.backends.cpu.target import Target
 from graphnn.backends.cpu.threads import emit_barrier
 
 ROW, ARGUMENT = 6, 6  # numbers in a row, and in an argument
-MOST_ARGUMENTS = 256  # of one kernel
+MOST_ARGUMENTS = 256  # of one kernel; an op with more has none
 NONE = const(0)
 LOGGED = 3  # row, nanoseconds at the beginning on the clock of time.monotonic, nanoseconds that it took
 

@@ -1,7 +1,9 @@
 """Elementwise ops as LLVM IR: the text of `Op.expression` is parsed, and written for any number of lanes.
 
 Values are scalars or vectors alike. A float or an integer has its own LLVM type (float16: `half`); a bool is `i1`, and
-a byte (0 or 1) only in memory: `from_memory` and `to_memory` stand between the two. a * b + c may become one fma.
+a byte (0 or 1) only in memory: `from_memory` and `to_memory` stand between the two. A product and a sum never become
+one fma: LLVM would do so in one kernel and not in another, and a number that is computed twice must be equal to itself
+(the gradient of a maximum looks for it).
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from types import MappingProxyType
 
 from graphnn.backends.cpu.cast import emit_cast, emit_number, from_memory, to_memory
 from graphnn.backends.cpu.emit import Function, Value
-from graphnn.backends.cpu.math import FUNCTIONS, emit_function
+from graphnn.backends.cpu.functions import FUNCTIONS, emit_function
 from graphnn.errors import BackendError
 from graphnn.ops.arithmetic import Remainder
 from graphnn.ops.creation import Cast
@@ -25,13 +27,16 @@ from graphnn.ops.op import Op
 
 __all__ = ["emit_cast", "emit_expression", "emit_number", "emit_op", "from_memory", "to_memory"]
 
-FUSIBLE = ("contract",)
 LITERALS: Mapping[str, float] = MappingProxyType({"INFINITY": math.inf})
 ARITHMETIC: Mapping[type[ast.operator], str] = MappingProxyType({ast.Add: "add", ast.Sub: "sub", ast.Mult: "mul"})
 LOGIC: Mapping[type[ast.operator], str] = MappingProxyType({ast.BitAnd: "and_", ast.BitOr: "or_", ast.BitXor: "xor"})
 RELATIONS: Mapping[type[ast.cmpop], str] = MappingProxyType(
     {ast.Eq: "==", ast.NotEq: "!=", ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">="}
 )
+
+
+class UnknownFormulaError(BackendError):
+    """An op has no formula, or one with something in it that has no code; it runs by its reference then."""
 
 
 def emit_op(f: Function, op: Op, operands: Sequence[Value], dtypes: Sequence[str], output_dtype: str) -> Value:
@@ -47,7 +52,7 @@ def emit_op(f: Function, op: Op, operands: Sequence[Value], dtypes: Sequence[str
         output_dtype: what `op.infer` says.
 
     Raises:
-        BackendError: the op has no expression.
+        UnknownFormulaError: the op has no expression.
     """
     if isinstance(op, Cast):
         return emit_cast(f, operands[0], dtypes[0], output_dtype)
@@ -56,7 +61,7 @@ def emit_op(f: Function, op: Op, operands: Sequence[Value], dtypes: Sequence[str
     # C has another `remainder`, so the shared text cannot name ours, which knows signs and infinity.
     text = "remainder(x0, x1)" if isinstance(op, Remainder) else op.expression
     if not text:
-        raise BackendError("an op without a formula cannot stand in a loop", where=op.name, expected="an `expression`")
+        raise UnknownFormulaError("an op without a formula cannot stand in a loop", where=op.name, expected="an `expression`")
     return emit_expression(f, text, operands, dtypes, output_dtype)
 
 
@@ -68,7 +73,7 @@ def emit_expression(
     `T` is the output's dtype, or that of `x0` where the output is bool.
 
     Raises:
-        BackendError: the text holds something that the subset does not know.
+        UnknownFormulaError: the text holds something that the subset does not know.
     """
     working = dtypes[0] if output_dtype == "bool" else output_dtype
     terms = {f"x{i}": Term(v, d).widened(f) for i, (v, d) in enumerate(zip(operands, dtypes, strict=True))}
@@ -129,9 +134,9 @@ class _Writer:
             case _:
                 raise self.unknown(ast.unparse(node))
 
-    def unknown(self, part: str) -> BackendError:
+    def unknown(self, part: str) -> UnknownFormulaError:
         """The error for what the subset does not hold."""
-        return BackendError("a formula holds something that cannot be compiled", where=self.text, got=part)
+        return UnknownFormulaError("a formula holds something that cannot be compiled", where=self.text, got=part)
 
     def convert(self, node: ast.expr) -> Term:
         """T(x): a constant, or a cast."""
@@ -150,7 +155,7 @@ class _Writer:
             return Term(getattr(builder, ARITHMETIC[kind])(a.value, b.value), a.dtype)
         if kind in ARITHMETIC or (kind is ast.Div and a.is_float):
             name = "f" + ARITHMETIC.get(kind, "div")
-            return Term(getattr(builder, name)(a.value, b.value, flags=FUSIBLE), a.dtype)
+            return Term(getattr(builder, name)(a.value, b.value), a.dtype)
         raise self.unknown(f"{kind.__name__} of {a.dtype}")
 
     def negative(self, a: Term) -> Term:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Hashable
 from functools import cache as once
 from hashlib import blake2b
@@ -18,6 +19,7 @@ from graphnn.ir.tensor_spec import TensorSpec
 
 FORMAT = 1
 SOURCES = ("backends/cpu", "ir", "ops", "passes", "scan.py", "tiled.py")  # all that the IR of a kernel depends on
+LOADED = time.time()  # code that runs is that of files which are older
 TRUSTED = ("builtins", "graphnn", "numpy")  # packages whose classes are known by their names
 
 
@@ -74,25 +76,28 @@ def lasting_text(key: Hashable) -> str | None:
 
 @once
 def source_digest() -> str:
-    """Of the files that the IR depends on; "" if they cannot be read, as in an archive.
+    """Of the files that the IR depends on; "" if they cannot be read, or have changed since they were loaded."""
+    return digest_of_files(Path(graphnn.backends.cpu.__path__[0]).parents[1], LOADED)
 
-    Their content is read: times and sizes may be equal for different versions. It takes some milliseconds.
+
+def digest_of_files(package: Path, loaded: float) -> str:
+    """See `source_digest`. Times and sizes may be equal for different versions, so the content is read: it takes 5 ms.
+
+    Args:
+        package: folder of graphnn.
+        loaded: time in seconds at which the code was read.
     """
-    return digest_of_files(Path(graphnn.backends.cpu.__path__[0]).parents[1])
-
-
-def digest_of_files(package: Path) -> str:
-    """See `source_digest`."""
-    digest = blake2b(digest_size=20)
-    places = [package / name for name in SOURCES]
+    digest, places = blake2b(digest_size=20), [package / name for name in SOURCES]
     files = [file for place in places for file in ([place] if place.suffix else sorted(place.rglob("*.py")))]
     try:
         for file in files:
             content = file.read_bytes()
             digest.update(f"{file.relative_to(package).as_posix()} {len(content)}\n".encode() + content)
+            if file.stat().st_mtime > loaded:
+                return ""
     except OSError:
         return ""
-    return digest.hexdigest() if len(files) > len(SOURCES) else ""
+    return digest.hexdigest()
 
 
 def _packed(kernel: Kernel | None) -> bytes:

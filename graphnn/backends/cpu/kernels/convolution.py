@@ -166,12 +166,8 @@ def _assemble(
     if border is None:
         axes, rows = fold(axes, rows)
     columns = shape[-1] if group.depthwise else group.outputs
-    places = [
-        Place(operand.pointer, kind, (*(columns * move[-1] for _ in batch), *row), move[-1])
-        for (operand, kind), move, row in zip(tensors.all, moves, rows, strict=True)
-    ]
-    split = len(tensors.inputs)
-    epilogue = Epilogue(tuple(places[:split]), tuple(places[split:]), tensors.compute, tensors.weight)
+    strides = [(*(columns * move[-1] for _ in batch), *row) for move, row in zip(moves, rows, strict=True)]
+    epilogue = tensors.epilogue(strides, [move[-1] for move in moves])
     return Contraction(
         dtype, a.pointer, b.pointer, tuple(batch), (), tuple(axes), depth, columns, column, int(group.depthwise),
         epilogue, pointer_count(a.pointer, b.pointer, tensors), border,

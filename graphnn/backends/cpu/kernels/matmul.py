@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from graphnn.backends.cpu.contraction import Axis, Compute, Contraction, Depth, Epilogue, Place, Segment, fold, plain
@@ -49,6 +49,20 @@ class Tensors:
     def all(self) -> tuple[tuple[Operand, str], ...]:
         """Inputs, then outputs."""
         return (*self.inputs, *self.outputs)
+
+    def epilogue(self, strides: Iterable[tuple[int, ...]], columns: Iterable[int]) -> Epilogue:
+        """What is done with the sums.
+
+        Args:
+            strides: of each tensor, inputs first, along the axes of the contraction's batch and rows.
+            columns: elements of each tensor from a column to the next.
+        """
+        places = [
+            Place(operand.pointer, dtype, along, column)
+            for (operand, dtype), along, column in zip(self.all, strides, columns, strict=True)
+        ]
+        split = len(self.inputs)
+        return Epilogue(tuple(places[:split]), tuple(places[split:]), self.compute, self.weight)
 
 
 def dense(pointer: int, spec: TensorSpec) -> Operand:
@@ -132,12 +146,7 @@ def _turned(matrix: _Matrix) -> _Matrix:
 
 def _contraction(matrix: _Matrix, a: int, b: int, dtype: str, tensors: Tensors) -> Contraction:
     axes, moves = _simplest(matrix.axes, matrix.moves)
-    places = [
-        Place(operand.pointer, kind, move, column)
-        for (operand, kind), move, column in zip(tensors.all, moves, matrix.column_moves, strict=True)
-    ]
-    split = len(tensors.inputs)
-    epilogue = Epilogue(tuple(places[:split]), tuple(places[split:]), tensors.compute, tensors.weight)
+    epilogue = tensors.epilogue(moves, matrix.column_moves)
     batch = tuple(axis for axis in axes[:-1] if axis.b)
     a, b = (b, a) if matrix.swapped else (a, b)
     return Contraction(

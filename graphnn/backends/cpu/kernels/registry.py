@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from graphnn.backends.cpu.emit import Function
+from graphnn.backends.cpu.expression import UnknownFormulaError
 from graphnn.backends.cpu.kernel import Emitter, Kernel, Specs
 from graphnn.backends.cpu.kernels import along_axis, convolution, indexing, movement, pooling, random, sorting
 from graphnn.backends.cpu.kernels.contraction_group import emit_contraction_group
@@ -36,10 +37,13 @@ EMITTERS: dict[type[Op], Emitter] = {
 
 
 def emit_kernel(op: Op, inputs: Specs, outputs: Specs, target: Target) -> Kernel | None:
-    """The kernel of an op, or None where no family covers it."""
+    """The kernel of an op, or None where no family covers it: what a user added without a formula, for one."""
     grouped = isinstance(op, Fused) and contraction_of(op.body) is not None
     emitter = emit_contraction_group if grouped else EMITTERS.get(type(op), emit_loops)
-    return emitter(op, inputs, outputs, target)
+    try:
+        return emitter(op, inputs, outputs, target)
+    except UnknownFormulaError:
+        return None
 
 
 def emit_part_copy(whole: TensorSpec, axis: int, parts: int, into_whole: bool, target: Target) -> Kernel:

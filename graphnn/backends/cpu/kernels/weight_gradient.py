@@ -109,12 +109,8 @@ def _assemble(
     columns = shape[-1] if group.depthwise else group.outputs
     moves = [broadcast_strides(operand, shape) for operand, _ in tensors.all]
     axes, along = fold(rows.axes, [tuple(0 if p is None else move[p] for p in rows.positions) for move in moves])
-    places = [
-        Place(operand.pointer, kind, (*(columns * move[-1] for _ in batch), *steps), move[-1])
-        for (operand, kind), move, steps in zip(tensors.all, moves, along, strict=True)
-    ]
-    split = len(tensors.inputs)
-    epilogue = Epilogue(tuple(places[:split]), tuple(places[split:]), tensors.compute, tensors.weight)
+    strides = [(*(columns * move[-1] for _ in batch), *row) for move, row in zip(moves, along, strict=True)]
+    epilogue = tensors.epilogue(strides, [move[-1] for move in moves])
     return Contraction(
         dtype, x.pointer, dy.pointer, batch, outer, tuple(axes), (), columns, 1, int(group.depthwise),
         epilogue, pointer_count(x.pointer, dy.pointer, tensors), rows.border, block,

@@ -39,7 +39,7 @@ def identity(op: Operation, dtype: str, lanes: int = 0) -> Value:
 def combine(f: Function, op: Operation, a: Value, b: Value, dtype: str) -> Value:
     """Two partial results, lane by lane."""
     if isinstance(op, Sum):
-        return f.builder.fadd(a, b, flags=("contract",)) if dtype in FLOATS else f.builder.add(a, b)
+        return f.builder.fadd(a, b) if dtype in FLOATS else f.builder.add(a, b)
     if isinstance(op, Max | Min):
         return emit_op(f, maximum if isinstance(op, Max) else minimum, [b, a], [dtype, dtype], dtype)  # b is new
     raise BackendError("not a reduction", expected="sum, max, min", got=op.name)

@@ -1,6 +1,6 @@
 """The vector functions by name: no calls, no tables, no branches, for scalars and vectors of floats and doubles.
 
-Errors in units in the last place, over the whole range: see FUNCTIONS of tests/backends/cpu/test_math.py.
+Errors in units in the last place, over the whole range: see FUNCTIONS of tests/backends/cpu/test_functions.py.
 """
 
 from __future__ import annotations
