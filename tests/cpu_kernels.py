@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import cache
 
 import numpy as np
+
 from graphnn.backends.cpu.jit import Code, host_target
 from graphnn.backends.cpu.kernel import Emitter, Kernel
 from graphnn.backends.cpu.target import Target

@@ -10,6 +10,7 @@ from graphnn.ir.tensor_spec import TensorSpec
 from graphnn.ops import tanh
 from graphnn.ops.evaluate import evaluate
 from graphnn.ops.op import Tensor
+from graphnn.passes.partition import partition
 from graphnn.passes.pipeline import run_passes
 from graphnn.plan import memory
 from graphnn.plan.memory import make_plan
@@ -175,6 +176,20 @@ def test_views_and_elementwise_results_take_no_new_memory():
     plan = make_plan(builder.build([y.sum().value]))
     assert plan.arena_bytes == 16 * 16 * 4
     assert len({b.offset for b in plan.buffers if b.offset is not None}) == 1
+
+
+def test_what_an_op_also_reads_through_a_view_is_not_overwritten():
+    """Each tile could replace its own part of v, but for w: a view of all of it."""
+    builder = ProgramBuilder()
+    x, q = (Tensor(builder, builder.input(name, TensorSpec((8, 6)))) for name in "xq")
+    v = tanh(x)
+    w = v.reshape((6, 8))
+    y = v * (q @ w).slice(1, 0, 6)
+    program = builder.build([(y.reshape((6, 8)) @ q).value])
+    plan = make_plan(partition(program, 4, {x.value: 0, q.value: 0}))
+    roots = {number: group[0] for group in groups_of(plan) for number in group}
+    (step,) = (s for s in plan.steps if len({roots[number] for number in s.inputs}) < len(set(s.inputs)))
+    assert {roots[number] for number in step.inputs}.isdisjoint(roots[number] for number in step.outputs)
 
 
 @pytest.mark.parametrize("case", SMALL, ids=str)

@@ -190,7 +190,9 @@ def _short(kind: Any) -> str:
 
 
 def _alignment(dtype: str) -> int:
-    return TYPES[dtype].width // 8 if isinstance(TYPES[dtype], ir.IntType) else {"float16": 2, "float32": 4}.get(dtype, 8)
+    return (
+        TYPES[dtype].width // 8 if isinstance(TYPES[dtype], ir.IntType) else {"float16": 2, "float32": 4}.get(dtype, 8)
+    )
 
 
 def _index(number: Value | int) -> Value:

@@ -61,7 +61,9 @@ def emit_op(f: Function, op: Op, operands: Sequence[Value], dtypes: Sequence[str
     # C has another `remainder`, so the shared text cannot name ours, which knows signs and infinity.
     text = "remainder(x0, x1)" if isinstance(op, Remainder) else op.expression
     if not text:
-        raise UnknownFormulaError("an op without a formula cannot stand in a loop", where=op.name, expected="an `expression`")
+        raise UnknownFormulaError(
+            "an op without a formula cannot stand in a loop", where=op.name, expected="an `expression`"
+        )
     return emit_expression(f, text, operands, dtypes, output_dtype)
 
 

@@ -179,6 +179,22 @@ def test_group_gives_what_its_reference_gives(name, target):
 
 
 @TARGET
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_sums_of_products_are_rounded_twice_in_every_place(dtype, target):
+    """A number that two kernels compute must be equal to itself, and an fma that LLVM makes in one only is not."""
+    rng = np.random.default_rng(4)
+    for columns in (1, 3, 5, 8, 17, 64):
+        x, scale, offset = (numbers(rng, shape, dtype) for shape in ((7, columns), (1, columns), (1, columns)))
+        for function in (
+            lambda x, scale, offset: x * scale + offset,
+            lambda x, scale, offset: [x * scale - offset, x * scale],
+            lambda x, scale, offset: [(x * scale + offset).max(0), (x * scale + offset).max(1)],
+        ):
+            op = group(function, x, scale, offset)
+            cpu_kernels.check_kernel(emit_loops, op, x, scale, offset, target=target)
+
+
+@TARGET
 @pytest.mark.parametrize("shape", [(1,), (10,), (64,), (1000,), (7, 3), (5, 8), (3, 4, 5), (2, 130)], ids=str)
 @pytest.mark.parametrize("first", [None, 0, 6, 2**33 + 5])
 def test_random_masks_are_those_of_the_whole_draw(shape, first, target):

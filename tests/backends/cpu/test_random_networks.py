@@ -77,7 +77,13 @@ def passes(net: Network, model: gnn.Model, training: bool) -> dict[str, np.ndarr
     seeds = {name: rng.normal(size=y.shape) for name, y in run.outputs.items()}
     found = run.backward(**{name: seed for number, (name, seed) in enumerate(seeds.items()) if number != 1})
     gradients = {f"gradient {path}": array.copy() for path, array in model.gradients.items()}
-    return {**run.outputs, **run.derived_variables, **{f"d{k}": v for k, v in found.items()}, **gradients, **states(model)}
+    return {
+        **run.outputs,
+        **run.derived_variables,
+        **{f"d{k}": v for k, v in found.items()},
+        **gradients,
+        **states(model),
+    }
 
 
 def states(model: gnn.Model) -> dict[str, np.ndarray]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 
-from graphnn.backends.cpu.contraction import Axis, Border, Contraction, Depth, Epilogue, Place, Segment, fold, plain
+from graphnn.backends.cpu.contraction import Axis, Border, Contraction, Depth, Segment, fold, plain
 from graphnn.backends.cpu.contraction_nest import emit_contraction
 from graphnn.backends.cpu.kernel import Emitter, Kernel, Specs
 from graphnn.backends.cpu.kernels.convolution_axes import Group, Slide, backward_axis, bordered_strides, forward_axis

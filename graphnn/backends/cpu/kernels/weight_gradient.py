@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from graphnn.backends.cpu.contraction import Axis, Border, Contraction, Depth, Epilogue, Place, Segment, fold, plain
+from graphnn.backends.cpu.contraction import Axis, Border, Contraction, Depth, Segment, fold, plain
 from graphnn.backends.cpu.kernels.convolution_axes import Group, bordered_strides
 from graphnn.backends.cpu.kernels.matmul import Operand, Tensors, broadcast_strides, pointer_count
 from graphnn.ir.tensor_spec import ITEM_BYTES
