@@ -38,9 +38,10 @@ class PreparedStep:
             self._arrays[self._places[name]] = scalar
 
     def is_current(self, model: Model, memory: Mapping[str, Any]) -> bool:
-        """Whether model and optimizer still have the arrays that it was prepared with."""
+        """Whether model and optimizer still have the arrays and the seed that it was prepared with."""
         stores = (model.parameters, model.states)
         same = all(new is old for new, old in zip(stores, self._stores, strict=True)) and model.device == self._device
+        same = same and model.seed == self._seed
         return same and all(memory.get(path) is array for path, array in self._memory.items())
 
     def run(self, batch: Mapping[str, Any], rate: float, number: int, draws: int) -> dict[str, Any]:
