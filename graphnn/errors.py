@@ -25,7 +25,7 @@ class GraphnnError(Exception):
         self.got = str(got)
         self.fix = fix
         self.declared_at: tuple[str, int] | None = None
-        self.attempt: tuple[Any, tuple[Any, ...]] | None = None  # layer and inputs that did not fit, to be drawn
+        self.attempt: Any = None  # a graphnn.graph.attempt.Attempt: layer and inputs that did not fit, to be drawn
         self.layer_names: dict[int, str] | None = None  # by identity: names in the module where that was
 
     def locate(self, where: str, declared_at: tuple[str, int] | None = None) -> Self:
@@ -33,6 +33,15 @@ class GraphnnError(Exception):
         self.where = self.where or where
         self.declared_at = self.declared_at or declared_at
         return self
+
+    @property
+    def graph(self) -> Any:
+        """The Graph up to the layer that could not be connected, with one output for each input of that layer.
+
+        Inside a module it is the inside. None for an error that did not come from connecting a layer to symbolic
+        tensors, and where these make no graph. `graphnn.render.failure.failure_svg` draws it with the layer at fault.
+        """
+        return self.attempt.graph_so_far(self.layer_names) if self.attempt is not None else None
 
     def __str__(self) -> str:
         lines = [f"{self.where}: {self.message}" if self.where else self.message]

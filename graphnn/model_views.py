@@ -14,11 +14,12 @@ from graphnn.graph.graph import Graph
 from graphnn.ir.tensor_spec import TensorSpec
 from graphnn.model import Model
 from graphnn.model_summary import frozen_marks
+from graphnn.node_costs import counted_words, facts_of
 from graphnn.render.options import never
 from graphnn.render.render import render
 from graphnn.render.svg import to_svg
 from graphnn.render.views import VIEWS
-from graphnn.run_views import LOWERED, MEASURED, lowered_svg, overlay_of, split_options
+from graphnn.run_views import LOWERED, MEASURED, Request, lowered_svg, overlay_of, split_options
 from graphnn.training.trainer import Trainer
 
 ANY_SIZE = 64  # of named dimensions; which values are kept does not depend on it
@@ -59,7 +60,8 @@ def write(
         return
     graph, view, is_frozen, known = _as_graph(target, view, options)
     if ending == ".html":
-        known.pop("kept", None)  # a page shows none
+        for name in ("kept", "facts"):  # a page shows none
+            known.pop(name, None)
     render(graph, path, view, depth, is_frozen, **known)
 
 
@@ -75,9 +77,12 @@ def _as_graph(
     """(graph, view of it, what is frozen, options of the drawing); measured numbers become an overlay."""
     if view not in ALL_VIEWS:
         raise OptionError("there is no such view", where="view", expected=", ".join(ALL_VIEWS), got=repr(view))
-    rest = dict(options)
-    if view in MEASURED:
+    request, rest, words = Request(), dict(options), counted_words(options.get("show", ()))
+    if view in MEASURED or words:
         request, rest = split_options(view, options)
+    if words:
+        rest["facts"] = facts_of(target, words, request)
+    if view in MEASURED:
         rest["overlay"], view = overlay_of(target, view, request), "forward"
     if isinstance(target, Graph):
         return target, view, rest.pop("is_frozen", never), rest

@@ -99,7 +99,7 @@ def lowered_svg(target: Graph | Model | Trainer, view: str, request: Request) ->
     """
     program, words = _program(target, request)
     if request.stage == "kernels":
-        model = _model_of(target, request)
+        model = model_of(target, request)
         program, words = model.backend.rewrite(program), f"{words}, kernels on {model.device}"
     title = f"{_graph_of(target).default_name}: {view} of {words}"
     if view == "program":
@@ -116,7 +116,7 @@ def overlay_of(target: Graph | Model | Trainer, view: str, request: Request) -> 
     """
     if view == "profile":
         arrays, named = _call(target, request)
-        runner = target if isinstance(target, Trainer) else _model_of(target, request)
+        runner = target if isinstance(target, Trainer) else model_of(target, request)
         found = profile(runner, *arrays, runs=request.runs, training=request.training, **named)
         return found.overlay(request.of or "seconds")
     return _values(target, request)
@@ -137,7 +137,7 @@ def _graph_of(target: Graph | Model | Trainer) -> Graph:
     return target if isinstance(target, Graph) else target.graph if isinstance(target, Model) else target.model.graph
 
 
-def _model_of(target: Graph | Model | Trainer, request: Request) -> Model:
+def model_of(target: Graph | Model | Trainer, request: Request) -> Model:
     """For a graph a new model, whose weights do not matter for most views."""
     if isinstance(target, Graph):
         return Model(target, device=request.device)
@@ -147,7 +147,7 @@ def _model_of(target: Graph | Model | Trainer, request: Request) -> Model:
 # -- arrays ------------------------------------------------------------------------------------------------------------
 
 
-def _arrays(graph: Graph, request: Request) -> dict[str, Any]:
+def arrays_of(graph: Graph, request: Request) -> dict[str, Any]:
     """Inputs by name, as given or random."""
     given, names = request.inputs, [node.name for node in graph.inputs]
     if isinstance(given, Mapping):
@@ -159,7 +159,7 @@ def _arrays(graph: Graph, request: Request) -> dict[str, Any]:
     if missing := [name for name in needed if name not in sizes]:
         example = ", ".join(f"{name!r}: 16" for name in needed)
         raise OptionError(
-            "the view is of a run, so the size of every named dimension is needed", where="sizes",
+            "the size of every named dimension is needed", where="sizes",
             expected=", ".join(needed), got=f"no size of {', '.join(missing)}",
             fix=f"give sizes={{{example}}}, or inputs= with arrays",
         )  # fmt: skip
@@ -169,12 +169,12 @@ def _arrays(graph: Graph, request: Request) -> dict[str, Any]:
 def _call(target: Graph | Model | Trainer, request: Request) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """(x, y) for a trainer; inputs by name for a model."""
     if not isinstance(target, Trainer):
-        return (), _arrays(_graph_of(target), request)
+        return (), arrays_of(_graph_of(target), request)
     if request.targets is None or request.inputs is None:
         got = ", ".join(name for name in COMMON[:3] if getattr(request, name) is not None) or "neither"
         fix = "give inputs=x, targets=y as for train_step, or draw trainer.model"
         raise OptionError("the view of a trainer needs a batch", expected="inputs and targets", got=got, fix=fix)
-    return (_arrays(target.model.graph, request), request.targets), {}
+    return (arrays_of(target.model.graph, request), request.targets), {}
 
 
 # -- programs ----------------------------------------------------------------------------------------------------------
@@ -186,7 +186,7 @@ def _program(target: Graph | Model | Trainer, request: Request) -> tuple[Program
     if isinstance(target, Trainer):
         (step,) = parts_of(target, arrays, named, request.training)
         return step.compiled.program, "a training step" if request.training else "an evaluation step"
-    model = _model_of(target, replace(request, device="reference"))  # nothing is run
+    model = model_of(target, replace(request, device="reference"))  # nothing is run
     if request.part == "training":
         return _forward_and_backward(model, named), "forward and backward"
     parts = {part.name: part for part in parts_of(model, arrays, named, request.training)}
@@ -219,8 +219,8 @@ def _inside_of_tiles(program: Program, title: str) -> tuple[Program, str]:
 
 
 def _values(target: Graph | Model | Trainer, request: Request) -> Overlay:
-    model, of = _model_of(target, request), request.of or "outputs"
-    arrays, given = _arrays(model.graph, request), None
+    model, of = model_of(target, request), request.of or "outputs"
+    arrays, given = arrays_of(model.graph, request), None
     if of == "gradients":
         outputs = {n: a for n, a in _outputs(model, arrays, request.training).items() if a.dtype.kind == "f"}
         by_name = _loss_gradients(target, outputs, request) if isinstance(target, Trainer) else _ones(outputs)

@@ -40,7 +40,7 @@ LEVELS = (
     ("model", "model_paths", "model_summary", "run"),
     ("training",),
     ("gradient_check", "plans", "profiler", "values", "explanation"),
-    ("model_views", "run_views"),
+    ("model_views", "node_costs", "run_views"),
     ("bench",),
     ("cli", "__main__"),
 )
@@ -48,6 +48,7 @@ LEVELS = (
 # Methods that users look for on a class whose work is done below it. Only these import from graphnn when called.
 DOORS = {
     ("backends/choose.py", "_native"),
+    ("graph/attempt.py", "graph_so_far"),
     ("graph/diff.py", "to_svg"),
     ("graph/graph.py", "to_graphviz"),
     ("graph/graph.py", "to_svg"),

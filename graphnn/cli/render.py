@@ -15,6 +15,7 @@ from graphnn.errors import OptionError
 from graphnn.graph.graph import Graph
 from graphnn.model import Model
 from graphnn.model_views import ALL_VIEWS
+from graphnn.node_costs import counted_words
 from graphnn.render.options import DIRECTIONS, SHOWN, THEMES
 from graphnn.run_views import LOWERED, MEASURED, PARTS, STAGES
 
@@ -74,7 +75,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _draw(target: Graph | Model, options: argparse.Namespace, ending: str) -> bytes:
     given: dict[str, Any] = {name: getattr(options, name) for name in LOOKS if getattr(options, name) is not None}
-    if options.view in (*LOWERED, *MEASURED):
+    if options.view in (*LOWERED, *MEASURED) or counted_words(options.show or ()):
         target = on_device(target if isinstance(target, Model) else Model(target), options.device)
         given["sizes"] = sizes_of(target.graph, options)
         if options.view == "program" and "expand" in given:

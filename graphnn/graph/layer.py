@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeAlias
 
 from graphnn.errors import GraphError, GraphnnError, OptionError
+from graphnn.graph.attempt import Attempt
 from graphnn.graph.scope import Context, ParameterDeclaration, Scope
 from graphnn.ir.builder import ProgramBuilder
 from graphnn.ir.dimension import Shape, parse_size
@@ -278,7 +279,7 @@ def connect(
     except GraphnnError as error:
         if not hasattr(error, "culprit"):
             error.culprit = layer  # type: ignore[attr-defined]  # a Module that holds it knows its name
-        error.attempt = error.attempt or (layer, inputs)
+        error.attempt = error.attempt or Attempt(layer, inputs)
         where = name or layer.default_name
         if error.where and not isinstance(layer, Composite):  # such as an initializer that the layer holds
             error.where = f"{where}, {error.where}"

@@ -73,12 +73,13 @@ def parameters_by_path(graph: Graph, is_frozen: Callable[[str], bool]) -> dict[s
         result[path] = Parameters(owner="" if owner == path else owner)
         for declaration in node.declarations:
             frozen = is_frozen(owner)
-            for enclosing in _and_above(path):
+            for enclosing in and_above(path):
                 _count(result[enclosing], declaration, owner == path, frozen)
     return result
 
 
-def _and_above(path: str) -> Iterator[str]:
+def and_above(path: str) -> Iterator[str]:
+    """The path, those of the modules around it from inner to outer, and "" for the graph."""
     while path:
         yield path
         path = path.rpartition("/")[0]

@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import Any
 
 from graphnn.errors import GraphnnError
-from graphnn.graph.collect import collect_reachable
 from graphnn.graph.graph import Graph
 from graphnn.graph.layer import Layer, SymbolicTensor, describe
 from graphnn.render.layout import TEXT_SIZE, WIDEST_TEXT
@@ -38,18 +37,10 @@ def failure_svg(error: GraphnnError, depth: int | None = 0, **options: Any) -> s
 def failure_scene(error: GraphnnError, depth: int | None = 0, **options: Any) -> Scene:
     """The scene that `failure_svg` draws."""
     layer, given = error.attempt or (None, ())
-    tensors = [tensor for tensor in given if isinstance(tensor, SymbolicTensor)]
-    scene = _so_far(tensors, error.layer_names, depth, options)
+    scene = _so_far(error.graph, depth, options)
     failing = _box(error, layer, given)
-    unique = list(dict.fromkeys(tensors))
-    texts: dict[str, list[str]] = {}
-    for position, tensor in enumerate(given):
-        if isinstance(tensor, SymbolicTensor):
-            end = OUTPUT + str(unique.index(tensor))
-            source = next(edge.source for edge in scene.edges if edge.target == end)
-            texts.setdefault(source, []).append(f"{source} → input {position}: {tensor.spec}")
     edges = [edge for edge in scene.edges if not edge.target.startswith(OUTPUT)]
-    edges += [Edge(source, FAILURE, tuple(lines)) for source, lines in texts.items()]
+    edges += _edges_to_failure(scene, given)
     summary = f"{type(error).__name__}: {error.message}"
     return replace(
         scene,
@@ -61,15 +52,20 @@ def failure_scene(error: GraphnnError, depth: int | None = 0, **options: Any) ->
     )
 
 
-def _so_far(
-    tensors: list[SymbolicTensor], names: dict[int, str] | None, depth: int | None, options: dict[str, Any]
-) -> Scene:
-    """All that the inputs of the failing layer depend on, as a graph with one output for each of them."""
-    unique = list(dict.fromkeys(tensors))
-    if not unique:
-        return Scene("", "", "", (), (), (), ())
-    graph = Graph(collect_reachable(unique), tuple(unique), attribute_names=names)
-    return build_scene(graph, depth=depth, **options)
+def _so_far(graph: Graph | None, depth: int | None, options: dict[str, Any]) -> Scene:
+    return Scene("", "", "", (), (), (), ()) if graph is None else build_scene(graph, depth=depth, **options)
+
+
+def _edges_to_failure(scene: Scene, given: tuple[object, ...]) -> list[Edge]:
+    """One for each box that the failing layer reads: those that the outputs of the graph so far come from."""
+    sources = {edge.target: edge.source for edge in scene.edges if edge.target.startswith(OUTPUT)}
+    unique = list(dict.fromkeys(tensor for tensor in given if isinstance(tensor, SymbolicTensor)))
+    texts: dict[str, list[str]] = {}
+    for position, tensor in enumerate(given):
+        if isinstance(tensor, SymbolicTensor) and sources:
+            source = sources[OUTPUT + str(unique.index(tensor))]
+            texts.setdefault(source, []).append(f"{source} → input {position}: {tensor.spec}")
+    return [Edge(source, FAILURE, tuple(lines)) for source, lines in texts.items()]
 
 
 def _box(error: GraphnnError, layer: Layer | None, given: tuple[object, ...]) -> Box:

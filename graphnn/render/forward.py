@@ -178,7 +178,7 @@ class ForwardWalk:
         numbers = f"each {counts}" if repeats > 1 and str(counts) else str(counts)
         title = " · ".join(part for part in (name, node.layer.kind, numbers) if part)
         parent, level = frame.place
-        tooltip = tuple(attributes_of(path, node, counts))
+        tooltip = (*attributes_of(path, node, counts), *self._options.facts.get(path, ()))
         self.groups.append(Group(path, parent, title, tooltip, counts.all_frozen, level, repeats))
 
     def _name_of(self, frame: _Frame, node: Node) -> tuple[str, int]:
@@ -222,6 +222,7 @@ class ForwardWalk:
             yield ", ".join(dict.fromkeys(spec.dtype for spec in node.specs))
         counts = str(self._parameters[path])
         yield f"each {counts}" if counts and repeats > 1 else counts
+        yield from options.facts.get(path, ())
         if options.shows("hyperparameters"):
             yield from short_hyperparameters(node.layer)
         else:

@@ -15,7 +15,8 @@ from graphnn.render.overlay import Overlay
 Paths: TypeAlias = str | Iterable[str] | Callable[[str], bool]  # globs, or a predicate on paths
 DIRECTIONS = ("down", "right")
 THEMES = ("auto", "light", "dark")
-SHOWN = ("dtype", "hyperparameters", "inputs", "order")
+COUNTED = ("flops", "memory", "device")  # lines of these are in `facts`; graphnn.node_costs makes them
+SHOWN = ("dtype", "hyperparameters", "inputs", "order", *COUNTED)
 
 
 def never(path: str) -> bool:
@@ -36,9 +37,11 @@ class Options:
         collapse: paths of modules that are closed at any depth; stronger than `expand`.
         fold: draw equal neighbours in a chain once, with their number. Only the forward view without an overlay
             does.
-        show: further lines on every node: "dtype", "hyperparameters", "inputs", "order".
+        show: further lines on every node: "dtype", "hyperparameters", "inputs", "order"; "flops" and "memory" (bytes of
+            parameters and output), which need `sizes` or `inputs` where dimensions are named; of a model "device".
         overlay: numbers that colour the nodes.
         kept: what a forward run keeps for the backward one, by node path, one line for each value.
+        facts: further lines by node path, "" for the whole; with them nothing is folded.
 
     Raises:
         OptionError: a value that is not allowed; says which are.
@@ -54,6 +57,7 @@ class Options:
     show: Collection[str] = ()
     overlay: Overlay | None = None
     kept: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    facts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.depth is not None and (
@@ -62,6 +66,9 @@ class Options:
             raise OptionError("not a depth", where="depth", expected="None, 0, 1, 2...", got=repr(self.depth))
         _check("direction", [self.direction], DIRECTIONS)
         _check("theme", [self.theme], THEMES)
+        if self.shows("time"):
+            fix = 'draw view="profile", which runs the network'
+            raise OptionError("time is measured", where="show", expected=", ".join(SHOWN), got="'time'", fix=fix)
         _check("show", [self.show] if isinstance(self.show, str) else self.show, SHOWN)
 
     def shows(self, what: str) -> bool:

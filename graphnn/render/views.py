@@ -46,7 +46,7 @@ def build_scene(
     if view not in VIEWS:
         raise OptionError("there is no such view", where="view", expected=", ".join(VIEWS), got=repr(view))
     chosen = make_options({"depth": depth, "is_frozen": is_frozen, **options})
-    if view != "forward" or chosen.overlay is not None:
+    if view != "forward" or chosen.overlay is not None or chosen.facts:
         chosen = replace(chosen, fold=False)  # there every node has something of its own to show
     scene = VIEWS[view](graph, forward_walk(graph, chosen), start_scene(graph, chosen), chosen)
     if chosen.shows("order") and view == "forward":
@@ -72,7 +72,7 @@ def start_scene(graph: Graph, options: Options) -> Scene:
         name=graph.default_name,
         subtitle=subtitle,
         description=_description(graph, subtitle),
-        notices=(notice,) if shown < deepest else (),
+        notices=(*options.facts.get("", ()), *([notice] if shown < deepest else [])),
         boxes=(),
         groups=(),
         edges=(),

@@ -45,6 +45,14 @@ def test_options_reach_the_drawing(capsys):
     assert printed != load_graph("net.py:graph").to_svg()
 
 
+def test_what_is_shown_on_nodes_takes_sizes_and_a_device(capsys):
+    shown = ["--show", "flops", "--show", "memory", "--show", "device", "--size", "batch=2", "--device", "reference"]
+    for target in ("net.py:graph", "net.py:model"):
+        assert main(["render", target, "-o", "-", *shown]) == 0
+        printed = capsys.readouterr().out
+        assert all(text in printed for text in ("144 FLOP forward", "160 B parameters", "on reference"))  # of `dense`
+
+
 RUN_VIEWS = [("profile", of) for of in ("seconds", "flops", "bytes")] + [
     ("values", of) for of in ("outputs", "gradients")
 ]

@@ -36,6 +36,10 @@ ROWS = {  # the promise, and (file below tests/, test)
         ("render/test_svg.py", "test_each_node_says_kind_path_shape_and_parameters"),
         ("render/test_options.py", "test_further_lines_are_shown_when_asked_for"),
         ("test_profiler.py", "test_products_are_counted_by_hand"),
+        ("test_node_costs.py", "test_totals_are_those_counted_by_hand"),
+        ("test_node_costs.py", "test_the_picture_has_them_on_nodes_and_modules_and_in_all"),
+        ("test_node_costs.py", "test_a_model_also_says_its_device_in_every_view_of_nodes"),
+        ("test_node_costs.py", "test_what_is_missing_is_said"),
     ],
     "5: every connection is kept": [
         ("render/test_views.py", "test_every_connection_is_counted_when_all_is_open"),
@@ -86,6 +90,7 @@ ROWS = {  # the promise, and (file below tests/, test)
     ],
     "15: a shape error gives a picture of the graph so far": [
         ("render/test_failure.py", "test_the_picture_has_the_graph_so_far_both_shapes_and_the_failing_node"),
+        ("render/test_failure.py", "test_the_error_carries_the_graph_so_far_and_its_picture_has_the_flag"),
     ],
     "16: scale": [
         ("render/test_acceptance.py", "test_two_thousand_nodes_take_seconds"),

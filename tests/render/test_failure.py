@@ -45,6 +45,27 @@ def test_the_picture_has_the_graph_so_far_both_shapes_and_the_failing_node():
     assert __file__ not in failure_svg(error)
 
 
+def test_the_error_carries_the_graph_so_far_and_its_picture_has_the_flag():
+    error = caught(misfit)
+    assert [node.name for node in error.graph.inputs] == ["x_main"]
+    assert [node.name for node in error.graph.nodes] == ["conv", "tanh"]
+    assert [source.name for source in error.graph.outputs] == ["x_main", "tanh"]
+    layer, inputs = error.attempt
+    assert layer.name == "add_residual"
+    assert [tensor.spec for tensor in inputs] == list(error.graph.output_specs)
+    root = ElementTree.fromstring(failure_svg(error))
+    assert "! ShapeError" in [element.text for element in root.iter() if element.tag.endswith("}text")]
+    assert "failure" not in error.graph.to_svg()  # a graph like any other: it lacks the layer that did not fit
+
+
+def test_two_layers_of_one_name_make_no_graph_and_the_picture_is_a_red_box():
+    x, y = Input(("batch", 4), name="x"), Input(("batch", 5), name="y")
+    error = caught(lambda: layers.Add(name="add")(layers.Tanh(name="same")(x), layers.Tanh(name="same")(y)))
+    assert error.graph is None
+    assert [box.role for box in failure_scene(error).boxes] == ["failure"]
+    assert "Add needs inputs of equal shape" in failure_svg(error)
+
+
 def test_an_input_that_is_read_twice_is_two_connections():
     x = Input(("batch", 4), name="x")
     y = Input(("batch", 5), name="y")
@@ -71,6 +92,7 @@ def test_inside_a_module_the_inside_is_drawn_and_the_path_is_named():
         ("input", "x"), ("layer", "narrow"), ("failure", FAILURE),
     ]  # fmt: skip
     assert isinstance(error, ShapeError)
+    assert [node.name for node in error.graph.nodes] == ["narrow"]
 
 
 def test_a_module_so_far_is_closed_and_can_be_opened():
@@ -90,6 +112,7 @@ def test_a_module_so_far_is_closed_and_can_be_opened():
 )
 def test_an_error_without_a_graph_is_a_red_box(declare):
     error = caught(declare)
+    assert error.graph is None
     scene = failure_scene(error, theme="dark")
     assert [box.role for box in scene.boxes] == ["failure"]
     assert error.message.split()[0] in failure_svg(error)
