@@ -39,7 +39,10 @@ def add(commands: Any, common: argparse.ArgumentParser) -> argparse.ArgumentPars
         text = f"{name} modules whose path matches this, at any depth; may be repeated"
         look.add_argument(f"--{name}", action="append", metavar="GLOB", help=text)
     look.add_argument("--fold", action="store_true", default=None, help="draw equal neighbours once, with their number")
-    look.add_argument("--show", action="append", choices=SHOWN, help="a further line on every node; may be repeated")
+    look.add_argument(
+        "--show", action="append", choices=SHOWN, metavar="LINE",
+        help=f"a further line on every node, one of {', '.join(SHOWN)}; may be repeated",
+    )  # fmt: skip
     look.add_argument("--direction", choices=DIRECTIONS, help="where data flow to (default: down)")
     look.add_argument("--theme", choices=THEMES, help="colours (default: auto, as the reader's system prefers)")
     _add_run(parser)
