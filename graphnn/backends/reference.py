@@ -50,7 +50,7 @@ class ReferenceExecutable(Executable):
 
     def __call__(self, arrays: Sequence[Array]) -> list[Array]:
         """See Executable."""
-        return self._run(arrays, lambda step, memory: _run(self.xp, step, memory))
+        return self._run(arrays, lambda step, memory: run_step(self.xp, step, memory))
 
     def run_timed(self, arrays: Sequence[Array]) -> tuple[list[Array], list[float]]:
         """Like a call, but waits for each step: (the outputs, seconds of each step)."""
@@ -58,7 +58,7 @@ class ReferenceExecutable(Executable):
 
         def run(step: Step, memory: Sequence[Array]) -> None:
             start = time.perf_counter()
-            _run(self.xp, step, memory)
+            run_step(self.xp, step, memory)
             _wait(self.xp)
             seconds.append(time.perf_counter() - start)
 
@@ -71,11 +71,8 @@ class ReferenceExecutable(Executable):
                 for step in self.plan.steps:
                     try:
                         run(step, memory)
-                    except GraphnnError as error:  # such as an index out of range
-                        error.locate(step.origin.path)
-                        raise
-                    except Exception as error:  # in a user's numeric layer
-                        error.add_note(f"while {step.origin.path!r} ran ({step.origin.phase.value})")
+                    except Exception as error:
+                        tell_where(error, step)
                         raise
             results = _results(self.plan, memory)
             _commit(self.plan, memory)
@@ -115,13 +112,24 @@ def _arena_views(xp: ArrayModule, plan: Plan) -> list[Array | None]:
     try:
         raw = xp.empty(plan.arena_bytes + ALIGNMENT, "uint8")
     except MemoryError as error:
-        needed = f"{plan.arena_bytes / 2**20:.1f} MiB"
-        raise BackendError(
-            "the plan needs more memory than there is", expected=needed, fix="a smaller batch"
-        ) from error
+        raise too_large(plan.arena_bytes) from error
     address = raw.ctypes.data if isinstance(raw, np.ndarray) else raw.data.ptr
     arena = raw[-address % ALIGNMENT :]
     return [None if b.offset is None else _view(arena, b) for b in plan.buffers]
+
+
+def too_large(nbytes: int) -> BackendError:
+    """The error for memory that the machine does not have."""
+    needed = f"{nbytes / 2**20:.1f} MiB"
+    return BackendError("the plan needs more memory than there is", expected=needed, fix="a smaller batch")
+
+
+def tell_where(error: Exception, step: Step) -> None:
+    """Add the node: to an error of ours, such as an index out of range, or as a note to one of a user's layer."""
+    if isinstance(error, GraphnnError):
+        error.locate(step.origin.path)
+    else:
+        error.add_note(f"while {step.origin.path!r} ran ({step.origin.phase.value})")
 
 
 def _view(arena: Array, buffer: Buffer) -> Array:
@@ -135,7 +143,8 @@ def _caller_owned(xp: ArrayModule, buffer: Buffer, memory: Sequence[Array]) -> A
     return xp.empty(buffer.spec.shape, buffer.spec.dtype)
 
 
-def _run(xp: ArrayModule, step: Step, memory: Sequence[Array]) -> None:
+def run_step(xp: ArrayModule, step: Step, memory: Sequence[Array]) -> None:
+    """Read and write the step's buffers in `memory`, an array for each buffer of its plan."""
     inputs = [memory[number] for number in step.inputs]
     outputs = [memory[number] for number in step.outputs]
     if step.op.ufunc:

@@ -47,7 +47,7 @@ def batch_of(program: Program) -> int:
 
 
 def tiles_of(program: Program, batch: int, workers: int, l2_bytes: int) -> int:
-    """The number of tiles for a program; 1 where there is too little to do to wake a second worker."""
+    """The number of tiles for a program; 1 where there is no batch to cut."""
     if batch < 2:
         return 1
     weights = sum(value.spec.nbytes for value in program.inputs if value.kind is Kind.PARAMETER)

@@ -19,6 +19,7 @@ bases[base] + offset + tile * bytes per tile + step * bytes per step + outer * b
 from __future__ import annotations
 
 from enum import IntEnum
+from functools import cache
 from typing import Any
 
 from llvmlite import ir
@@ -59,6 +60,7 @@ class Field(IntEnum):
     LOG_WORDS = 8  # of one worker
 
 
+@cache
 def emit_driver(target: Target) -> str:
     """IR of `i64 kernel(ptr fields, i64 worker, i64 workers)`: walks all rows; returns the status."""
     main = Function(target, arguments=(POINTER, I64, I64))

@@ -29,8 +29,8 @@ from graphnn.backends.cpu.table import (
 from graphnn.backends.cpu.threads import Pool
 from graphnn.backends.cpu.timing import Calls, Log, interpreted_call
 from graphnn.backends.fork_lock import ForkLock
-from graphnn.backends.reference import ReferenceExecutable
-from graphnn.errors import BackendError, GraphnnError
+from graphnn.backends.reference import ReferenceExecutable, run_step, tell_where, too_large
+from graphnn.errors import BackendError
 from graphnn.ir.program import Kind
 from graphnn.ops.op import Array
 from graphnn.plan.plan import ALIGNMENT, Plan, Step, aligned
@@ -137,6 +137,12 @@ def spare_bytes(plan: Plan) -> int:
     return sum(aligned(plan.buffers[number].spec.nbytes) for number in numbers)
 
 
+def base_bytes(plan: Plan, assembled: Assembled, workers: int) -> list[int]:
+    """Bytes of the arena, and of the private, partial and scratch memory of all workers."""
+    per_worker = [aligned(nbytes) * workers for nbytes in assembled.worker_bytes[1:]]
+    return [plan.arena_bytes + spare_bytes(plan), *per_worker]
+
+
 @dataclass(frozen=True, eq=False)
 class CpuExecutable(Inspectable):
     """Runs a plan by native calls. The memory belongs to one run at a time; threads take turns."""
@@ -179,9 +185,8 @@ class CpuExecutable(Inspectable):
     @property
     def memory(self) -> dict[str, int]:
         """See Inspectable."""
-        _, private, partial, scratch = (aligned(nbytes) * self.workers for nbytes in self.assembled.worker_bytes)
-        arena = self.plan.arena_bytes + spare_bytes(self.plan)
-        return {"arena": arena, "tiles": private, "sums of tiles": partial, "scratch": scratch}
+        names = ("arena", "tiles", "sums of tiles", "scratch")
+        return dict(zip(names, base_bytes(self.plan, self.assembled, self.workers), strict=True))
 
     @property
     def calls(self) -> tuple[KernelCall, ...]:
@@ -239,8 +244,7 @@ class _Memory:
 
     def __init__(self, plan: Plan, assembled: Assembled, workers: int):
         self.status = np.zeros(1, "int64")
-        per_worker = [aligned(nbytes) * workers for nbytes in assembled.worker_bytes]
-        sizes = [plan.arena_bytes + spare_bytes(plan), *per_worker[1:]]
+        sizes = base_bytes(plan, assembled, workers)
         self.arena = _allocate(sum(map(aligned, sizes)))
         starts = [sum(map(aligned, sizes[:index])) for index in range(len(sizes))]
         base = self.arena.ctypes.data
@@ -278,7 +282,7 @@ def _allocate(nbytes: int) -> np.ndarray:
     try:
         raw = np.empty(nbytes + ALIGNMENT, "uint8")
     except MemoryError as error:
-        raise _too_large(nbytes) from error
+        raise too_large(nbytes) from error
     return raw[-raw.ctypes.data % ALIGNMENT :]
 
 
@@ -287,27 +291,16 @@ def _outputs(plan: Plan) -> list[np.ndarray]:
     try:
         return [np.empty(spec.shape, spec.dtype) for spec in specs]
     except MemoryError as error:
-        raise _too_large(sum(spec.nbytes for spec in specs)) from error
-
-
-def _too_large(nbytes: int) -> BackendError:
-    needed = f"{nbytes / 2**20:.1f} MiB"
-    return BackendError("the plan needs more memory than there is", expected=needed, fix="a smaller batch")
+        raise too_large(sum(spec.nbytes for spec in specs)) from error
 
 
 def _interpret(step: Step, memory: Sequence[Array]) -> None:
     try:
         with np.errstate(all="ignore"):
-            results = step.op.reference(np, *(memory[number] for number in step.inputs))
-    except GraphnnError as error:
-        error.locate(step.origin.path)
+            run_step(np, step, memory)
+    except Exception as error:
+        tell_where(error, step)
         raise
-    except Exception as error:  # in a user's numeric layer
-        error.add_note(f"while {step.origin.path!r} ran ({step.origin.phase.value})")
-        raise
-    results = results if isinstance(results, tuple) else (results,)
-    for number, result in zip(step.outputs, results, strict=True):
-        memory[number][...] = result
 
 
 def link(plan: Plan, assembled: Assembled, code: Code, pool: Pool) -> CpuExecutable:
