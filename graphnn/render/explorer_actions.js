@@ -346,6 +346,7 @@ function begin() {
   byId("depth").max = data.deepest;
   byId("levels").hidden = !data.deepest;
   byId("view").value = data.view;
+  showDepth(); // so that the bar has its height before anything is measured
   measure();
   listen();
   openTo(data.depth);
