@@ -15,11 +15,11 @@ from graphnn.ir.tensor_spec import TensorSpec
 from graphnn.model import Model
 from graphnn.model_summary import frozen_marks
 from graphnn.node_costs import counted_words, facts_of
-from graphnn.render.options import never
+from graphnn.render.options import COUNTED, never
 from graphnn.render.render import render
 from graphnn.render.svg import to_svg
 from graphnn.render.views import VIEWS
-from graphnn.run_views import LOWERED, MEASURED, Request, lowered_svg, overlay_of, split_options
+from graphnn.run_views import LOWERED, MEASURED, Request, lowered_svg, overlays_of, split_options
 from graphnn.training.trainer import Trainer
 
 ANY_SIZE = 64  # of named dimensions; which values are kept does not depend on it
@@ -58,11 +58,8 @@ def write(
         with replace_file(path) as file:
             file.write(svg.encode())
         return
-    graph, view, is_frozen, known = _as_graph(target, view, options)
-    if ending == ".html":
-        for name in ("kept", "facts"):  # a page shows none
-            known.pop(name, None)
-    render(graph, path, view, depth, is_frozen, **known)
+    graph, view, is_frozen, options = _as_graph(target, view, options, is_page=ending == ".html")
+    render(graph, path, view, depth, is_frozen, **options)
 
 
 def _lowered(target: Target, view: str, depth: int | None, options: Mapping[str, Any]) -> str:
@@ -72,22 +69,27 @@ def _lowered(target: Target, view: str, depth: int | None, options: Mapping[str,
 
 
 def _as_graph(
-    target: Target, view: str, options: Mapping[str, Any]
+    target: Target, view: str, options: Mapping[str, Any], is_page: bool = False
 ) -> tuple[Graph, str, Callable[[str], bool], dict[str, Any]]:
-    """(graph, view of it, what is frozen, options of the drawing); measured numbers become an overlay."""
+    """(graph, view of it, what is frozen, options of the drawing); measured numbers become overlays.
+
+    A page gets all that is at hand, for its reader to choose from.
+    """
     if view not in ALL_VIEWS:
         raise OptionError("there is no such view", where="view", expected=", ".join(ALL_VIEWS), got=repr(view))
     request, rest, words = Request(), dict(options), counted_words(options.get("show", ()))
+    if is_page and view in MEASURED:
+        words = tuple(word for word in COUNTED if word != "device" or not isinstance(target, Graph))
     if view in MEASURED or words:
         request, rest = split_options(view, options)
     if words:
         rest["facts"] = facts_of(target, words, request)
     if view in MEASURED:
-        rest["overlay"], view = overlay_of(target, view, request), "forward"
+        rest["overlay"], view = overlays_of(target, view, request, is_page), "forward"
     if isinstance(target, Graph):
         return target, view, rest.pop("is_frozen", never), rest
     model = target.model if isinstance(target, Trainer) else target
-    if view == "backward":
+    if view == "backward" or is_page:
         rest = {"kept": kept_values(model), **rest}
     return model.graph, view, frozen_marks(model), rest
 

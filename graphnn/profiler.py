@@ -18,10 +18,11 @@ from graphnn.model import Model
 from graphnn.plan.cost import cost_of_step
 from graphnn.plan.members import Member, members_of, shares_of
 from graphnn.plans import Part, parts_of
+from graphnn.render.describe import and_above
 from graphnn.render.mime import bundle
-from graphnn.render.overlay import Overlay
+from graphnn.render.overlay import Details, Overlay
 from graphnn.render.text import plural
-from graphnn.render.units import BYTES, FLOPS, SECONDS, Units, bytes_text, flops_text, seconds_text, unit_for
+from graphnn.render.units import BYTES, FLOPS, SECONDS, Units, bytes_text, flops_text, in_unit, seconds_text, unit_for
 from graphnn.training.trainer import Trainer
 
 PHASES = tuple(phase.value for phase in Phase)
@@ -123,7 +124,25 @@ class Profile:
         if other := sum(value for path, value in sums.items() if path not in nodes):
             notes.append(f"{total_text(other)} of it for loss, metrics and clipping: not drawn")
         values = {path: value / size for path, value in sums.items() if path in nodes}
-        return Overlay(f"{title} of {self.what}", unit, values, notes=tuple(notes))
+        details = Details(title, ("", "of all"), self._shares(of, (size, unit), total))
+        return Overlay(f"{title} of {self.what}", unit, values, notes=tuple(notes), details=details)
+
+    def _shares(
+        self, of: Callable[[Row], float], unit: tuple[float, str], total: float
+    ) -> dict[str, tuple[tuple[str, ...], ...]]:
+        """Of each node, of each module and by "" of all: numbers of the phases, in all, and as shares of the total."""
+        sums: dict[str, dict[str, float]] = {}
+        for row in self.rows if total else ():
+            for path in and_above(row.path) if row.layer else ():
+                phases = sums.setdefault(path, {})
+                phases[row.phase] = phases.get(row.phase, 0) + of(row)
+        return {
+            path: tuple(
+                (name, in_unit(number, unit), f"{number / total:.1%}")
+                for name, number in (*sorted(phases.items(), key=_place), ("in all", sum(phases.values())))
+            )
+            for path, phases in sums.items()
+        }
 
     def how(self) -> str:
         """In words: how often and on what the times were measured."""
@@ -134,6 +153,10 @@ class Profile:
 
     def __str__(self) -> str:
         return "\n".join(_table(self))
+
+
+def _place(phase: tuple[str, float]) -> int:
+    return PHASES.index(phase[0])
 
 
 QUANTITIES: dict[str, tuple[str, Units, Callable[[Row], float], Callable[[float], str]]] = {

@@ -10,7 +10,7 @@ import numpy as np
 
 from graphnn.autodiff import differentiate
 from graphnn.compile import lower_with
-from graphnn.errors import OptionError
+from graphnn.errors import GraphnnError, OptionError
 from graphnn.graph.graph import Graph
 from graphnn.ir.builder import ProgramBuilder
 from graphnn.ir.program import Kind, Program
@@ -21,14 +21,14 @@ from graphnn.ops.random import RandomStream
 from graphnn.passes.pipeline import run_passes
 from graphnn.plan.memory import make_plan
 from graphnn.plans import parts_of
-from graphnn.profiler import profile
+from graphnn.profiler import QUANTITIES, profile
 from graphnn.render.memory import memory_svg
 from graphnn.render.overlay import Overlay
 from graphnn.render.plan_drawing import plan_svg
 from graphnn.render.program_drawing import program_svg
 from graphnn.tiled import Tiled
 from graphnn.training.trainer import Trainer
-from graphnn.values import inspect_values
+from graphnn.values import OVERLAYS, Values, inspect_values
 
 COMMON = ("inputs", "sizes", "targets", "training", "device")
 LOWERED = {  # views of programs and plans: the options that each takes beside COMMON
@@ -108,8 +108,14 @@ def lowered_svg(target: Graph | Model | Trainer, view: str, request: Request) ->
     return (memory_svg if view == "memory" else plan_svg)(make_plan(program), title)
 
 
-def overlay_of(target: Graph | Model | Trainer, view: str, request: Request) -> Overlay:
-    """The numbers of a profile or of values, to be laid over the nodes.
+def overlays_of(target: Graph | Model | Trainer, view: str, request: Request, every: bool) -> list[Overlay]:
+    """The numbers of a profile or of values that are asked for, to be laid over the nodes.
+
+    Args:
+        target: what is run.
+        view: "profile" or "values".
+        request: how, and which numbers.
+        every: then follow all other numbers that the same run gives.
 
     Raises:
         OptionError: sizes are missing; says which. GraphnnError: arrays do not fit.
@@ -118,8 +124,14 @@ def overlay_of(target: Graph | Model | Trainer, view: str, request: Request) -> 
         arrays, named = _call(target, request)
         runner = target if isinstance(target, Trainer) else model_of(target, request)
         found = profile(runner, *arrays, runs=request.runs, training=request.training, **named)
-        return found.overlay(request.of or "seconds")
-    return _values(target, request)
+        return [found.overlay(of) for of in _chosen(request.of, tuple(QUANTITIES), every)]
+    return _values(target, request, every)
+
+
+def _chosen(of: str, known: tuple[str, ...], every: bool) -> list[str]:
+    """What is asked for, by default the first that is known; with `every` the others too."""
+    first = of or known[0]
+    return list(dict.fromkeys((first, *known))) if every else [first]
 
 
 def random_inputs(graph: Graph, sizes: Mapping[str, int], seed: int = 0, dtype: str = "float32") -> dict[str, Any]:
@@ -218,14 +230,27 @@ def _inside_of_tiles(program: Program, title: str) -> tuple[Program, str]:
 # -- values ------------------------------------------------------------------------------------------------------------
 
 
-def _values(target: Graph | Model | Trainer, request: Request) -> Overlay:
-    model, of = model_of(target, request), request.of or "outputs"
-    arrays, given = arrays_of(model.graph, request), None
-    if of == "gradients":
+def _values(target: Graph | Model | Trainer, request: Request, every: bool) -> list[Overlay]:
+    """A network that has no gradients, or a trainer without targets, has the outputs alone."""
+    wanted = _chosen(request.of, OVERLAYS, every)
+    try:
+        found = _inspected(target, request, "gradients" in wanted)
+    except GraphnnError:
+        if wanted[0] == "gradients" or len(wanted) == 1:
+            raise
+        wanted = wanted[:1]
+        found = _inspected(target, request, False)
+    return [found.overlay(of) for of in wanted]
+
+
+def _inspected(target: Graph | Model | Trainer, request: Request, with_gradients: bool) -> Values:
+    model, given = model_of(target, request), None
+    arrays = arrays_of(model.graph, request)
+    if with_gradients:
         outputs = {n: a for n, a in _outputs(model, arrays, request.training).items() if a.dtype.kind == "f"}
         by_name = _loss_gradients(target, outputs, request) if isinstance(target, Trainer) else _ones(outputs)
         given = by_name.get("", by_name)
-    return inspect_values(model, output_gradients=given, training=request.training, **arrays).overlay(of)
+    return inspect_values(model, output_gradients=given, training=request.training, **arrays)
 
 
 def _outputs(model: Model, arrays: Mapping[str, Any], training: bool) -> dict[str, np.ndarray]:

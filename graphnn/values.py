@@ -14,9 +14,10 @@ from graphnn.errors import OptionError
 from graphnn.graph.flatten import Leaf
 from graphnn.model import Model
 from graphnn.render.mime import bundle
-from graphnn.render.overlay import Overlay
+from graphnn.render.overlay import Details, Overlay
 
 GRADIENT = "dLd/"  # before the path of what it is the gradient of
+OVERLAYS = ("outputs", "gradients")
 
 
 @dataclass(frozen=True)
@@ -104,8 +105,8 @@ class Values:
         Raises:
             OptionError: something else.
         """
-        if of not in ("outputs", "gradients"):
-            raise OptionError("there are no such values", where="of", expected="outputs or gradients", got=repr(of))
+        if of not in OVERLAYS:
+            raise OptionError("there are no such values", where="of", expected=" or ".join(OVERLAYS), got=repr(of))
         kinds = ("gradient",) if of == "gradients" else ("input", "output")
         sizes: dict[str, float] = {}
         texts: dict[str, str] = {}
@@ -117,7 +118,16 @@ class Values:
                 texts[row.node] = f"{_short(row.least)} … {_short(row.mean)} … {_short(row.largest)}"
         title = "largest gradient by magnitude" if of == "gradients" else "largest value by magnitude"
         notes = ("on each node: least … mean … largest", *([self._verdict()] if self.first_bad else []))
-        return Overlay(title, "", sizes, texts, flags, combine="max", notes=notes)
+        return Overlay(title, "", sizes, texts, flags, combine="max", notes=notes, details=self._details(of))
+
+    def _details(self, of: str) -> Details:
+        """The rows of each node: of its gradients, or all others."""
+        found: dict[str, list[tuple[str, ...]]] = {}
+        for row in self.rows:
+            if (row.kind == "gradient") == (of == "gradients"):
+                found.setdefault(row.node, []).append((_part_name(row), *_cells(row)[3:]))
+        title = "gradients of this run" if of == "gradients" else "values of this run"
+        return Details(title, HEADER[3:], {node: tuple(rows) for node, rows in found.items()})
 
     def _flags(self, gradients: bool) -> dict[str, str]:
         """What is bad at each node; the first of all says so."""
@@ -141,12 +151,20 @@ class Values:
         return bundle(str(self))
 
     def __str__(self) -> str:
-        header = ("value", "kind", "dtype and shape", "least", "mean", "largest", "zeros", "bad")
-        lines = [header, *map(_cells, self.rows)]
-        widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
+        lines = [HEADER, *map(_cells, self.rows)]
+        widths = [max(len(line[column]) for line in lines) for column in range(len(HEADER))]
         texts = [_line(line, widths) for line in lines]
         rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
         return "\n".join([f"values of {self.name}", rule, texts[0], rule, *texts[1:], rule, self._verdict()])
+
+
+HEADER = ("value", "kind", "dtype and shape", "least", "mean", "largest", "zeros", "bad")
+
+
+def _part_name(row: Statistics) -> str:
+    """What an array, or that of which it is the gradient, is to its node: "output", "output 1", "W"."""
+    name, _, index = row.name.removeprefix(GRADIENT).partition(":")
+    return f"output {index}".strip() if name == row.node else name.removeprefix(f"{row.node}/")
 
 
 def _cells(row: Statistics) -> tuple[str, ...]:

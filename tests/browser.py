@@ -30,6 +30,16 @@ def program() -> str | None:
     return next(filter(None, map(shutil.which, NAMES)), None)
 
 
+def selector(path: str) -> str:
+    """What finds the node at a path on the page of a graph."""
+    return f"[data-path={json.dumps(path)}]"
+
+
+def rgb(colour: str) -> str:
+    """A colour `#rrggbb` as computed styles have it."""
+    return f"rgb({', '.join(str(int(colour[at : at + 2], 16)) for at in (1, 3, 5))})"
+
+
 class Browser:
     """A running Chromium with a profile of its own; a context manager."""
 

@@ -147,6 +147,32 @@ def test_overlays_equal_the_profile():
         found.overlay("joules")
 
 
+def test_details_have_the_phases_of_nodes_of_modules_and_of_all():
+    x = gnn.Input(("batch",), dtype="int64", name="x")
+    inner = gnn.Graph(x, layers.Tanh(name="tanh")(layers.Embedding(4, 9, name="table")(x)), name="inner")
+    ids = gnn.Input(("batch",), dtype="int64", name="ids")
+    graph = gnn.Graph(ids, layers.Linear(3, name="dense")(inner(ids)), name="net")
+    trainer = gnn.Trainer(gnn.Model(graph, device="reference"), losses.CrossEntropy(), "sgd")
+    found = profile(trainer, np.arange(6) % 9, np.arange(6) % 3, runs=1)
+    details = found.overlay("flops").details
+    assert (details.title, details.columns) == ("operations", ("", "of all"))
+    for path, rows in details.rows.items():
+        own = [
+            row for row in found.rows if row.layer and (row.path == path or row.path.startswith(path and f"{path}/"))
+        ]
+        sums = {
+            phase: sum(row.flops for row in own if row.phase == phase) for phase in ("forward", "backward", "update")
+        }
+        present = [phase for phase in sums if any(row.phase == phase for row in own)]
+        assert [name for name, *_ in rows] == [*present, "in all"]
+        for name, text, share in rows:
+            number = sums.get(name, sum(sums.values()))
+            assert share == f"{number / found.flops:.1%}"
+            assert text == f"{number:,} FLOP" if found.overlay("flops").unit == "FLOP" else text.endswith("kFLOP")
+    assert list(details.rows) == ["inner/table", "inner", "", "inner/tanh", "dense"]
+    assert [name for name, *_ in details.rows["inner"]] == ["forward", "backward", "update", "in all"]
+
+
 def test_the_table_and_the_data_say_the_same():
     found = profile(gnn.Model(network()), IMAGES, runs=1)
     data = json.loads(json.dumps(found.to_dict()))

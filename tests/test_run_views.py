@@ -1,5 +1,7 @@
 """Every view of a graph, a model and a trainer: one way in, drawn from what is run."""
 
+import json
+import re
 from xml.etree import ElementTree
 
 import numpy as np
@@ -69,6 +71,71 @@ def test_numbers_on_the_nodes_are_those_of_the_profile_and_of_the_values(trainer
     assert trainer.to_svg("profile", of="flops", runs=1, inputs=X, targets=Y) == trainer.to_svg(overlay=flops)
     values = gnn.inspect_values(trainer.model, X, training=True).overlay()
     assert trainer.to_svg("values", inputs=X, targets=Y) == trainer.model.to_svg(overlay=values)
+
+
+def page_of(target, folder, view, **options):
+    """The data of a page, and what its overlays have by title and path."""
+    target.render(folder / "net.html", view=view, **options)
+    (payload,) = re.findall(r'id="data">(.*?)</script>', (folder / "net.html").read_text(encoding="utf-8"))
+    data = json.loads(payload)
+    paths = [node["path"] for node in data["nodes"]]
+    return data, {
+        overlay["title"]: {paths[int(place)]: found for place, found in overlay["nodes"].items()}
+        for overlay in data["overlays"]
+    }
+
+
+def test_the_page_of_a_profile_has_all_its_numbers_those_that_are_asked_for_first(trainer, tmp_path):
+    data, overlays = page_of(trainer, tmp_path, "profile", of="flops", runs=1, inputs=X, targets=Y)
+    found = gnn.profile(trainer, X, Y, runs=1)
+    titles = ["operations", "time", "bytes read and written"]
+    assert list(overlays) == [f"{title} of one training step" for title in titles]
+    for of, title in (("flops", "operations"), ("bytes", "bytes read and written")):
+        expected, shown = found.overlay(of), overlays[f"{title} of one training step"]
+        assert {path: node["value"] for path, node in shown.items() if "value" in node} == expected.values
+        assert shown["conv"]["text"] == expected.text("conv")
+        assert [tuple(row) for row in shown["conv"]["rows"]] == list(expected.details.rows["conv"])
+    (conv,) = [node for node in data["nodes"] if node["path"] == "conv"]
+    assert any(line.endswith("forward") for line in conv["facts"])
+    assert "on reference" in conv["facts"]
+    graph = page_of(trainer.model.graph, tmp_path, "profile", runs=1, sizes={"batch": 6}, device="reference")[0]
+    assert not any("on reference" in node.get("facts", ()) for node in graph["nodes"])
+
+
+def test_the_page_of_values_has_outputs_and_gradients(trainer, tmp_path):
+    outputs, gradients = "largest value by magnitude", "largest gradient by magnitude"
+    expected = gnn.inspect_values(trainer.model, X, training=True).overlay()
+    _, overlays = page_of(trainer, tmp_path, "values", inputs=X, targets=Y)
+    assert list(overlays) == [outputs, gradients]
+    for path in ("x", "conv", "flat", "logits"):
+        assert overlays[outputs][path]["text"] == expected.text(path)
+        assert [tuple(row) for row in overlays[outputs][path]["rows"]] == list(expected.details.rows[path])
+    svg = trainer.to_svg("values", of="gradients", inputs=X, targets=Y)
+    assert all(overlays[gradients][path]["text"] in svg for path in ("conv", "flat"))
+    assert list(page_of(trainer, tmp_path, "values", of="gradients", inputs=X, targets=Y)[1]) == [gradients, outputs]
+    assert list(page_of(trainer, tmp_path, "values", inputs=X)[1]) == [outputs]  # without targets there is no loss
+
+
+def test_the_page_of_a_network_without_gradients_has_outputs_alone(tmp_path):
+    x = gnn.Input(("batch", 3), dtype="int64", name="x")
+    graph = gnn.Graph(x, layers.Reshape((3, -1), name="turn")(x), name="net")
+    how = {"sizes": {"batch": 2}, "device": "reference"}
+    assert list(page_of(graph, tmp_path, "values", **how)[1]) == ["largest value by magnitude"]
+    with pytest.raises(gnn.GraphError, match="needs the gradient of an output"):
+        page_of(graph, tmp_path, "values", of="gradients", **how)
+    with pytest.raises(gnn.OptionError, match="no such values"):
+        page_of(graph, tmp_path, "values", of="money", **how)
+
+
+def test_the_first_bad_node_is_the_first_flag_of_the_page(trainer, tmp_path):
+    model = gnn.Model(trainer.model.graph, device="reference")
+    model.parameters["conv/W"][0, 0, 0] = np.nan
+    data, overlays = page_of(model, tmp_path, "values", inputs=X)
+    assert [data["nodes"][place]["path"] for place in data["overlays"][0]["flagged"]] == ["conv", "flat", "logits"]
+    assert overlays["largest value by magnitude"]["conv"]["flag"] == "first NaN in conv/W"
+    before = (tmp_path / "net.html").read_bytes()
+    page_of(model, tmp_path, "values", inputs=X)
+    assert (tmp_path / "net.html").read_bytes() == before  # the same numbers, the same page
 
 
 def test_gradients_of_a_trainer_are_those_of_its_loss(trainer):

@@ -8,7 +8,7 @@ import pytest
 
 import graphnn as gnn
 from graphnn import layers
-from graphnn.values import inspect_values, statistics_of
+from graphnn.values import Values, inspect_values, statistics_of
 
 X = np.random.default_rng(0).normal(size=(5, 4)).astype("float32")
 DEPTH = 4
@@ -98,6 +98,31 @@ def test_the_model_stays_as_it_is():
     values = inspect_values(model, X, training=True, output_gradients=np.ones((5, 4)))
     assert values["drop"].zeros > 0
     assert ([array.tobytes() for store in stores for array in store.values()], model.step) == before
+
+
+def test_details_are_the_rows_of_a_node():
+    model = chain()
+    model.parameters["linear_1/W"][0, 0] = np.nan
+    values = inspect_values(model, X, output_gradients=np.ones((5, 4), "float32"))
+    for of in ("outputs", "gradients"):
+        details = values.overlay(of).details
+        assert details.columns == ("least", "mean", "largest", "zeros", "bad")
+        assert details.title == f"{'values' if of == 'outputs' else 'gradients'} of this run"
+        rows = [(row.node, row.kind) for row in values.rows if (row.kind == "gradient") == (of == "gradients")]
+        assert sum(map(len, details.rows.values())) == len(rows)
+        assert sorted(name for name, *_ in details.rows["linear_1"]) == ["W", "b", "output"]
+        assert [name for name, *_ in details.rows["x"]] == ["output"]
+    bad = {name: cells for name, *cells in values.overlay().details.rows["linear_1"]}
+    assert bad["W"][-1] == "1 NaN"
+    least, mean, largest, zeros, _ = bad["output"]
+    row = values["linear_1"]
+    assert (least, mean, largest) == tuple(f"{number:.3g}" for number in (row.least, row.mean, row.largest))
+    assert zeros == f"{row.zeros:.1%}"
+
+
+def test_details_tell_several_outputs_apart():
+    values = Values("net", tuple(statistics_of(name, "output", "lstm", X) for name in ("lstm:0", "lstm:1")))
+    assert [row[0] for row in values.overlay().details.rows["lstm"]] == ["output 0", "output 1"]
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,10 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--part", choices=PARTS, help=text)
     text = "of the same: ops as on every device, or what the device makes of them (default: ops)"
     group.add_argument("--stage", choices=STAGES, help=text)
-    text = "seconds, flops or bytes of a profile (default: seconds); outputs or gradients of values (default: outputs)"
+    text = (
+        "seconds, flops or bytes of a profile (default: seconds); outputs or gradients of values (default: outputs); "
+        "a page has all, this first"
+    )
     group.add_argument("--of", metavar="WHAT", help=text)
     add_device(group)
     add_sizes(parser)

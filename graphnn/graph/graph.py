@@ -240,7 +240,10 @@ class Graph(Composite):
         return draw(self, view, depth, options)
 
     def render(self, path: str, view: str = "forward", depth: int | None = None, **options: Any) -> None:
-        """Write the drawing to `path`: .svg, .html or .dot; `options` are those of `to_svg`."""
+        """Write the drawing to `path`: .svg, .html or .dot; `options` are those of `to_svg`.
+
+        A page (.html) of a run has all its numbers, for the reader to choose from; those that `of` names come first.
+        """
         from graphnn.model_views import write
 
         write(self, path, view, depth, options)

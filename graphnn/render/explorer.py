@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from graphnn.graph.graph import Graph
 from graphnn.graph.node import Node
+from graphnn.graph.summary import walk
 from graphnn.render.describe import Parameters, parameters_by_path
 from graphnn.render.explorer_cards import Card, input_box, input_card, node_box, node_card, output_box, output_card
 from graphnn.render.explorer_layout import lay_out_module, output_key
+from graphnn.render.explorer_numbers import overlay_data, room_for
 from graphnn.render.gradients import gradient_flow
 from graphnn.render.options import Options, open_modules
+from graphnn.render.overlay import HEAT_STEPS
 from graphnn.render.scene import Box, Edge, Scene
 from graphnn.render.simplify import condense
 from graphnn.render.text import clean, plural
@@ -28,24 +31,28 @@ def explorer_data(graph: Graph, view: str, options: Options) -> dict[str, Any]:
         graph: what is drawn.
         view: "forward" or "backward": how the page starts.
         options: `depth` is how many levels of modules start open, None for as many as are comfortable; `expand` and
-            `collapse` change that; `is_frozen`.
+            `collapse` change that; `is_frozen`; `overlay`, `facts` and `kept`.
 
     Returns:
         `nodes` and `layouts` as Collection has them; `name` and `subtitle`; how the page starts: `view`, `depth`, and
         `open`, places of the modules that `expand` and `collapse` leave open, where these are given; `deepest` and the
-        number of `steps` in each view.
+        number of `steps` in each view; `overlays`, as overlay_data has them, `heats`, the number of colours of their
+        scale, and `room`, the width that boxes have for their numbers.
 
     Raises:
         OptionError: a glob of `expand` or `collapse` matches no module.
         BackendError: there is no Graphviz.
     """
     counts = parameters_by_path(graph, options.is_frozen)
-    found = Collection(graph, counts)
+    room = room_for(options.overlays, [*(node.name for node in graph.inputs), *(path for path, _, _ in walk(graph))])
+    found = Collection(graph, counts, room)
     flow = gradient_flow(graph, options.is_frozen)
     orders = {"forward": [leaf.path for leaf in flow.flat.leaves], "backward": list(flow.order)}
     for name, order in orders.items():
         found.number(name, order)
     found.share()
+    found.tell("facts", options.facts)
+    found.tell("kept", options.kept)
     deepest, comfortable = _depths(found.nodes)
     depth = comfortable if options.depth is None else min(options.depth, deepest)
     chosen = open_modules(graph, depth, options) if options.expand or options.collapse else ()
@@ -59,6 +66,9 @@ def explorer_data(graph: Graph, view: str, options: Options) -> dict[str, Any]:
         "steps": {name: len(order) for name, order in orders.items()},
         "nodes": found.nodes,
         "layouts": found.layouts,
+        "overlays": [overlay_data(overlay, found.by_path) for overlay in options.overlays],
+        "heats": HEAT_STEPS,
+        "room": room,
     }
 
 
@@ -101,6 +111,7 @@ class Collection:
     Args:
         graph: what is drawn.
         counts: numbers of parameters by path.
+        room: width of the line for a number in each box, 0 for no such line.
 
     Attributes:
         nodes: the graph itself, then the inputs, nodes and outputs of each graph, side by side. A node is a card with
@@ -108,19 +119,22 @@ class Collection:
             and a `layout`.
         layouts: what lay_out_module gives; `node` of a box counts from `first` and is -1 for a box that is no node;
             `links` are lists of four numbers: source, its output, target, its input.
+        by_path: places of inputs and nodes by path, that of the graph by "".
     """
 
     graph: Graph
     counts: dict[str, Parameters]
+    room: int
     nodes: list[Card] = field(default_factory=list)
     layouts: list[dict[str, Any]] = field(default_factory=list)
+    by_path: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._known: dict[tuple[Scene, bool], int] = {}
-        self._places: dict[str, int] = {}  # of the nodes by path
         self._uses: dict[int, list[int]] = {}  # places by identity of the layer; a key only, never written out
         name = clean(self.graph.default_name)
         self.nodes.append({"kind": clean(self.graph.kind), "path": "", "name": name, "parent": -1})
+        self.by_path[""] = 0
         stack = [_Frame(self.graph, "", 0)]
         while stack:
             stack.extend(reversed(self._open(stack.pop())))
@@ -130,6 +144,7 @@ class Collection:
         graph, prefix, first = frame.graph, frame.path and f"{frame.path}/", len(self.nodes)
         boxes = [input_box(node) for node in graph.inputs]
         for node in graph.inputs:
+            self.by_path[prefix + node.name] = len(self.nodes)
             self._add(frame, prefix + node.name, input_card(node))
         frames = []
         for node in graph.nodes:
@@ -150,7 +165,7 @@ class Collection:
         self.nodes.append({**card, "path": clean(path), "name": name, "parent": frame.place})
 
     def _add_node(self, frame: _Frame, path: str, node: Node, counts: Parameters) -> None:
-        self._places[path] = len(self.nodes)
+        self.by_path[path] = len(self.nodes)
         if node.declarations:
             self._uses.setdefault(id(node.layer), []).append(len(self.nodes))
         self._add(frame, path, node_card(node, counts))
@@ -161,13 +176,13 @@ class Collection:
         scene = Scene("", "", "", (), tuple(boxes), (), tuple(_edges(links, boxes)))
         if (scene, inner) not in self._known:
             self._known[scene, inner] = len(self.layouts)
-            self.layouts.append({**_drawn(scene, inner), "links": links})
+            self.layouts.append({**_drawn(scene, inner, self.room), "links": links})
         return self._known[scene, inner]
 
     def number(self, view: str, order: list[str]) -> None:
         """Give each layer its step in a view, and each module the first and the last step inside it."""
         for step, path in enumerate(order, 1):
-            place = self._places[path]
+            place = self.by_path[path]
             while place > 0:
                 steps = self.nodes[place].setdefault(view, [step, step])
                 steps[1] = step
@@ -175,7 +190,13 @@ class Collection:
 
     def places(self, paths: Iterable[str]) -> list[int]:
         """Places of the nodes at some paths, in forward order."""
-        return sorted(self._places[path] for path in paths)
+        return sorted(self.by_path[path] for path in paths)
+
+    def tell(self, what: str, lines: Mapping[str, tuple[str, ...]]) -> None:
+        """Write lines, given by path, on the cards."""
+        for path, said in lines.items():
+            if said:
+                self.nodes[self.by_path[path]][what] = [clean(line) for line in said]
 
     def share(self) -> None:
         """Tell the nodes that have the same parameters of each other."""
@@ -204,11 +225,11 @@ def _edges(links: list[list[int]], boxes: list[Box]) -> Iterator[Edge]:
         yield Edge(boxes[source].key, boxes[target].key, tuple(texts))
 
 
-def _drawn(scene: Scene, inner: bool) -> dict[str, Any]:
+def _drawn(scene: Scene, inner: bool, room: int) -> dict[str, Any]:
     """A layout in which each box says which node it is, or which nodes a reference stands for."""
     number = {box.key: index for index, box in enumerate(scene.boxes)}
     shown = condense(scene)
-    layout = lay_out_module(shown, inner)
+    layout = lay_out_module(shown, inner, room)
     for box, drawn in zip(shown.boxes, layout["boxes"], strict=True):
         drawn["node"] = number.get(box.key, -1)
         if box.stands_for:

@@ -165,7 +165,7 @@ function setTrace(way, isOn) {
 function setView(view) {
   state.view = view;
   byId("view").value = view;
-  draw();
+  redraw();
   say(`${view} view: numbers are steps in ${view} order`);
 }
 
@@ -203,6 +203,8 @@ const KEYS = {
   i: () => setTrace("before", !state.trace.before),
   o: () => setTrace("after", !state.trace.after),
   b: () => setView(state.view === "forward" ? "backward" : "forward"),
+  n: nextOverlay,
+  f: nextFlag,
   t: switchTheme,
   Escape: () => select(0),
 };
@@ -332,6 +334,7 @@ function listen() {
   on(byId("open"), { click: () => openTo(data.deepest) });
   on(byId("close"), { click: () => openTo(0) });
   on(byId("view"), { change: () => setView(byId("view").value) });
+  on(byId("overlay"), { change: () => setOverlay(Number(byId("overlay").value)) });
   on(byId("before"), { change: () => setTrace("before", byId("before").checked) });
   on(byId("after"), { change: () => setTrace("after", byId("after").checked) });
   on(byId("theme"), { click: switchTheme });
@@ -346,6 +349,9 @@ function begin() {
   byId("depth").max = data.deepest;
   byId("levels").hidden = !data.deepest;
   byId("view").value = data.view;
+  byId("overlay").append(...data.overlays.map(({ title }, index) => new Option(title, index)));
+  byId("overlay").value = state.overlay;
+  byId("numbers").hidden = !data.overlays.length;
   showDepth(); // so that the bar has its height before anything is measured
   measure();
   listen();

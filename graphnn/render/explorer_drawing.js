@@ -29,9 +29,18 @@ function draw() {
   const composed = compose(0);
   settle(composed, { x: 0, y: 0, width: composed.width, height: composed.height });
   state.size = { width: composed.width, height: composed.height };
+  rank();
   byId("world").replaceChildren(list(composed));
   mark();
   showDepth();
+  showScale();
+}
+
+/** Draw anew without letting go of what has the focus. */
+function redraw() {
+  const held = document.activeElement.closest(".node");
+  draw();
+  if (held) focus(Number(held.dataset.place));
 }
 
 /** The content of a module: its edges, then its nodes as a list in forward order. */
@@ -54,8 +63,9 @@ function list(composed) {
 
 function item(place, box) {
   const button = control(place);
-  button.append(...outlines(box.role, box.category, state.spots.get(place), box));
-  button.append(...captions(box, state.spots.get(place)), ...badge(place, state.spots.get(place)));
+  const spot = state.spots.get(place);
+  button.append(...outlines(box.role, box.category, spot, box), ...captions(box, spot), ...amount(place, box, spot));
+  button.append(...badge(place, spot), ...warning(place, spot.x + spot.width / 2, spot.y + spot.height));
   return element("g", { role: "listitem" }, button);
 }
 
@@ -67,8 +77,8 @@ function frame(composed, ends) {
   const back = rectangle(spot, `group ${shade}${nodes[place].frozen ? " frozen" : ""}`, 8);
   back.dataset.place = place;
   const button = control(place, true);
-  const bar = { x: spot.x + 6, y: spot.y + 5, width: nodes[place].title_width + 30, height: 20 };
-  button.append(rectangle(bar, `bar ${shade}`, 4), text(`▾ ${nodes[place].title}`, bar.x + 6, bar.y + 14, "name"));
+  const bar = { x: spot.x + 6, y: spot.y + 5, width: titleWidth(place), height: 20 };
+  button.append(rectangle(bar, `bar ${shade}`, 4), text(titleOf(place), bar.x + 6, bar.y + 14, "name"));
   button.append(...badge(place, spot));
   return element("g", { role: "listitem" }, back, ends, button, list(composed));
 }
@@ -79,6 +89,7 @@ function control(place, isOpen = false) {
   made.dataset.place = place;
   made.dataset.path = nodes[place].path;
   if (isModule(place)) made.setAttribute("aria-expanded", String(isOpen));
+  paint(made, place);
   state.elements.set(place, made);
   return made;
 }
@@ -88,7 +99,7 @@ function label(place) {
   const outputs = (node.outputs || []).map(([name, shape, dtype]) => [name, shape, dtype].filter(Boolean).join(" "));
   const step = steps(place) ? `step ${steps(place)} ${state.view}` : "";
   const facts = [`${node.kind} ${node.path}`, outputs.join("; "), node.counts, step, stops(place) ? "no gradient" : ""];
-  return facts.filter(Boolean).join(", ");
+  return [...facts, ...told(place)].filter(Boolean).join(", ");
 }
 
 function drawnBox(box, spot) {

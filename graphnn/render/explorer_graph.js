@@ -1,7 +1,7 @@
 "use strict";
 /* The explorer: one page, no network. Places of boxes inside each module come from Python; this script puts modules
    into modules, draws, and answers the reader. All text is set by textContent, so that a name cannot become markup. The
-   files explorer_*.js are one script on the page, in the order graph, places, drawing, reading, actions.
+   files explorer_*.js are one script on the page, in the order graph, places, drawing, numbers, reading, actions.
 
    A "place" is the position of a node in data.nodes; place 0 is the graph itself. A "layout" has the places of one
    module's boxes with all modules in it closed. */
@@ -27,6 +27,8 @@ const state = {
   selected: 0,
   trace: { before: false, after: false },
   view: data.view,
+  overlay: data.overlays.length ? 0 : -1, // of the numbers that are shown; -1 for none
+  ranked: [], // places of the boxes with a number, the largest first
   camera: { x: 0, y: 0, scale: 1 },
   spots: new Map(), // place -> rectangle of what is drawn for it
   elements: new Map(), // place -> its focusable element

@@ -21,16 +21,18 @@ PADDING_X, PADDING_Y = 20, 8
 SPINE_WEIGHT = 4  # pull of an edge to the next row; that of others is 1: chains become straight
 EXACT_BELOW = 1e5  # Graphviz writes five digits, so that it rounds larger numbers to ten
 ROUNDING = 16
+NUMBERED = ("input", "layer", "module")  # roles of the boxes that an overlay can have a number for
 Size = tuple[int, int]
 Point = tuple[float, float]
 
 
-def lay_out_module(scene: Scene, inner: bool) -> dict[str, Any]:
+def lay_out_module(scene: Scene, inner: bool, room: int) -> dict[str, Any]:
     """Places of the boxes and edges of a scene without groups.
 
     Args:
         scene: the boxes of one graph and their edges; a connection is the text "output index, input index".
         inner: put its inputs in the first row and its outputs in the last, where the edges from around it end.
+        room: width of one line more, which the page fills, in the boxes of nodes; 0 for no such line.
 
     Returns:
         `width`, `height`; for each box in order `place` (left, top, width, height), `role`, `category`, `lines`,
@@ -41,7 +43,8 @@ def lay_out_module(scene: Scene, inner: bool) -> dict[str, Any]:
         BackendError: there is no Graphviz.
     """
     lines = [_lines(box) for box in scene.boxes]
-    sizes = [_size(box, text) for box, text in zip(scene.boxes, lines, strict=True)]
+    rooms = [room if box.role in NUMBERED else 0 for box in scene.boxes]
+    sizes = list(map(_size, lines, rooms))
     answer = positions("\n".join(_question(scene, sizes, inner)))
     _, _, width, height = _numbers(answer["bb"])
     objects = {item["name"]: item for item in answer.get("objects", ())}
@@ -63,12 +66,12 @@ def _lines(box: Box) -> list[str]:
     return [title, *(shorten(line, TEXT_SIZE, WIDEST_TEXT) for line in box.lines)]
 
 
-def _size(box: Box, lines: list[str]) -> Size:
+def _size(lines: list[str], room: int) -> Size:
     """Whole, even numbers of pixels, so that half of one is whole too."""
     title, *rest = lines
-    widths = [text_width(title, TITLE_SIZE, bold=True), *(text_width(line, TEXT_SIZE) for line in rest), 60]
-    width = max(widths) + 2 * PADDING_X
-    return 2 * round(width / 2 + 0.5), LINE_HEIGHT * len(lines) + 2 * PADDING_Y + len(lines) % 2
+    widths = [text_width(title, TITLE_SIZE, bold=True), *(text_width(line, TEXT_SIZE) for line in rest), 60, room]
+    width, rows = max(widths) + 2 * PADDING_X, len(lines) + (room > 0)
+    return 2 * round(width / 2 + 0.5), LINE_HEIGHT * rows + 2 * PADDING_Y + rows % 2
 
 
 def _question(scene: Scene, sizes: list[Size], inner: bool) -> Iterator[str]:

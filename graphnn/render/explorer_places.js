@@ -44,11 +44,14 @@ function compose(place) {
   });
   const [mapX, mapY] = [stretching(columns), stretching(rows)];
   const content = { width: mapX(layout.width), height: mapY(layout.height) };
-  const least = (nodes[place].title_width || 0) + 40;
+  const least = titleWidth(place) + 10;
   const width = place ? Math.max(content.width, least) + 2 * FRAME.side : content.width;
   const height = place ? content.height + FRAME.top + FRAME.bottom : content.height;
   return { place, layout, inner, mapX, mapY, content, width, height, isBent: inner.size > 0 };
 }
+
+/** Of the title bar of an open module, with room for its number. */
+const titleWidth = (place) => (nodes[place].title_width || 0) + 30 + (data.room && data.room + 24);
 
 /** Give everything inside a module its rectangle on the drawing, given that of the module. */
 function settle(composed, spot) {

@@ -107,6 +107,8 @@ function showCard() {
 function facts(place) {
   const node = nodes[place];
   return [
+    ...(place ? [] : overview()),
+    ...allMeasured(place, true),
     section("Step", orders(place)),
     section("Outputs", (node.outputs || []).map(([name, ...cells]) => [name || "output", ...cells])),
     section("Inputs", place ? connections(place, "before") : rootEnds("Input")),
@@ -114,10 +116,19 @@ function facts(place) {
     section("Hyper-parameters", node.hyperparameters || []),
     section("Parameters", [...(node.parameters || []), ...(node.counts ? [["together", node.counts]] : [])]),
     section("States", node.states || []),
+    section("Work and memory", (node.facts || []).map((line) => ["", line])),
+    section("Kept for backward", kept(place)),
+    ...allMeasured(place, false),
     section(node.optional ? "If not given" : "Training", training(node)),
     section("Shares its parameters with", (node.shared || []).map((other) => ["", link(other)])),
     section("Declared at", node.declared ? [["", node.declared]] : []),
   ].filter(Boolean);
+}
+
+/** What a forward run keeps of a node and, for a module, of all inside it. */
+function kept(place) {
+  const all = place ? contents(place) : [];
+  return all.flatMap((own) => (nodes[own].kept || []).map((line) => ["", ...(own === place ? [] : [link(own)]), line]));
 }
 
 function training(node) {
@@ -161,16 +172,23 @@ function throughFrame(place, way) {
 
 const inputName = (place, input) => (isModule(place) ? nodes[nodes[place].first + input].name : String(input));
 
-/** A headed table; a row is a name and cells of text, or a link to another node. */
-function section(heading, rows) {
+/** A headed table; a row is a name and cells of text, or a link to another node. Columns with nothing in them are left
+    out, with their heads. */
+function section(heading, rows, columns = []) {
   if (!rows.length) return null;
   const title = html("h3");
   title.textContent = heading;
   const table = html("table");
+  const isFull = (_, index) => rows.some((row) => row[index + 1]);
+  if (columns.length) {
+    const heads = columns.filter(isFull).map((name) => html("th", { scope: "col" }, name));
+    table.append(html("tr", {}, html("td"), ...heads));
+    table.className = "numbers";
+  }
   for (const [name, ...cells] of rows.slice(0, MOST_ROWS)) {
     const head = html("th", { scope: "row" });
     head.textContent = name;
-    table.append(html("tr", {}, head, ...cells.map((cell) => html("td", {}, cell))));
+    table.append(html("tr", {}, head, ...cells.filter(isFull).map((cell) => html("td", {}, cell))));
   }
   return html("section", {}, title, table);
 }

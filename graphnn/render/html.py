@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterator
 from importlib.resources import files
 from typing import Any
@@ -16,17 +17,18 @@ from graphnn.errors import OptionError
 from graphnn.graph.graph import Graph
 from graphnn.render.explorer import explorer_data
 from graphnn.render.options import make_options, never
-from graphnn.render.palette import BASE, CATEGORIES, FONT, Colour
+from graphnn.render.palette import BASE, CATEGORIES, FONT, HEAT, WARNING, Colour
 from graphnn.render.svg import to_svg
 from graphnn.render.text import xml
 
-SCRIPTS = tuple(f"explorer_{part}.js" for part in ("graph", "places", "drawing", "reading", "actions"))
-OPTIONS = {"expand", "collapse", "theme"}
+SCRIPTS = tuple(f"explorer_{part}.js" for part in ("graph", "places", "drawing", "numbers", "reading", "actions"))
+OPTIONS = {"expand", "collapse", "theme", "show", "overlay", "kept", "facts"}
 VIEWS = ("forward", "backward")  # between which a reader switches on the page
 EXPLORER_COLOURS = {
     "focus": Colour("#0b57d0", "#8ab4f8"),
     "before": Colour("#a3307f", "#f08ad8"),
     "after": Colour("#00705a", "#3ec9a0"),
+    "warning": WARNING,
 }
 KEYS = (
     ("Tab", "next node, in forward order"),
@@ -38,6 +40,8 @@ KEYS = (
     ("0", "fit all"),
     ("i, o", "trace inputs, outputs"),
     ("b", "backward or forward view"),
+    ("n", "next numbers, or none"),
+    ("f", "next node with a flag"),
     ("t", "dark or light"),
     ("Esc", "select nothing"),
 )
@@ -57,7 +61,8 @@ def to_html(
         view: "forward" or "backward": how the page starts; readers switch.
         depth: how many levels of modules start open; None for as many as are comfortable.
         is_frozen: whether the node at a path is frozen.
-        options: `expand`, `collapse` and `theme`: see `Options`; how the page starts.
+        options: of `Options`: `expand`, `collapse` and `theme`, how the page starts; `overlay`, of several the first is
+            shown until the reader takes another; `show`, `facts` and `kept`: the cards of the nodes have them all.
 
     Raises:
         OptionError: another view or option, or a value that is not allowed.
@@ -79,7 +84,7 @@ def to_html(
 
 
 def _page(graph: Graph, data: dict[str, Any], static: str, theme: str) -> Iterator[str]:
-    title, script = xml(graph.default_name), "\n".join(map(_package_text, SCRIPTS))
+    title, script = xml(graph.default_name), "".join(map(_condensed, SCRIPTS))
     policy = f"default-src 'none';style-src 'unsafe-inline';script-src '{_digest(script)}';base-uri 'none'"
     chosen_theme = "" if theme == "auto" else f' data-theme="{theme}"'
     yield f'<!DOCTYPE html>\n<html lang="en"{chosen_theme}>\n<head>\n<meta charset="utf-8">'
@@ -92,8 +97,11 @@ def _page(graph: Graph, data: dict[str, Any], static: str, theme: str) -> Iterat
     yield f"<script>{script}</script>\n</body>\n</html>"
 
 
-def _package_text(name: str) -> str:
-    return files("graphnn.render").joinpath(name).read_text(encoding="utf-8")
+def _condensed(name: str) -> str:
+    """A file of the package without indentation and without comments on lines of their own."""
+    text = files("graphnn.render").joinpath(name).read_text(encoding="utf-8")
+    lines = re.sub(r"^\s*/\*(?:(?!\*/).)*\*/$", "", text, flags=re.MULTILINE | re.DOTALL).splitlines()
+    return "".join(f"{line.strip()}\n" for line in lines if line.strip())
 
 
 def _digest(script: str) -> str:
@@ -121,6 +129,7 @@ def _shell(title: str) -> str:
 <output id="depth-shown"></output><button id="open" type="button">open all</button>
 <button id="close" type="button">close all</button></fieldset>
 <label>View <select id="view"><option>forward</option><option>backward</option></select></label>
+<label id="numbers" hidden>Numbers <select id="overlay"><option value="-1">none</option></select></label>
 <fieldset><legend>Trace</legend><label><input id="before" type="checkbox"> inputs</label>
 <label><input id="after" type="checkbox"> outputs</label></fieldset>
 <fieldset><legend>Zoom</legend><button id="smaller" type="button" aria-label="zoom out">&minus;</button>
@@ -129,6 +138,7 @@ def _shell(title: str) -> str:
 </header>
 <svg id="drawing" xmlns="http://www.w3.org/2000/svg" role="group" aria-label="Drawing of {title}"><g id="world">
 </g></svg>
+<div id="scale" role="group" aria-label="Scale of the numbers"></div>
 <aside id="panel" aria-label="Selected node">
 <div id="card"></div>
 <h3>Legend</h3><ul id="legend"></ul>
@@ -142,6 +152,7 @@ def _css() -> str:
     colours = BASE | EXPLORER_COLOURS
     for name, (fill, border) in CATEGORIES.items():
         colours |= {f"{name}-fill": fill, f"{name}-edge": border}
+    colours |= {f"heat-{step}": colour for step, colour in enumerate(HEAT)}
     light = ";".join(f"--{name}:{colour.light}" for name, colour in colours.items())
     dark = ";".join(f"--{name}:{colour.dark}" for name, colour in colours.items())
     themes = [
@@ -151,4 +162,5 @@ def _css() -> str:
         f"body,button,#drawing text{{{FONT}}}",
     ]
     boxes = [f"[data-category={name}]{{fill:var(--{name}-fill);stroke:var(--{name}-edge)}}" for name in CATEGORIES]
-    return "\n".join([*themes, *boxes, _package_text("explorer.css")])
+    boxes += [f'[data-heat="{step}"]>.box{{fill:var(--heat-{step})}}' for step in range(len(HEAT))]
+    return "\n".join([*themes, *boxes, _condensed("explorer.css")])

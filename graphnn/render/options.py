@@ -39,7 +39,8 @@ class Options:
             does.
         show: further lines on every node: "dtype", "hyperparameters", "inputs", "order"; "flops" and "memory" (bytes of
             parameters and output), which need `sizes` or `inputs` where dimensions are named; of a model "device".
-        overlay: numbers that colour the nodes.
+        overlay: numbers that colour the nodes; of several, a page lets its reader choose, and a still picture shows the
+            first.
         kept: what a forward run keeps for the backward one, by node path, one line for each value.
         facts: further lines by node path, "" for the whole; with them nothing is folded.
 
@@ -55,7 +56,7 @@ class Options:
     collapse: Paths = ()
     fold: bool = False
     show: Collection[str] = ()
-    overlay: Overlay | None = None
+    overlay: Overlay | list[Overlay] | tuple[Overlay, ...] | None = None
     kept: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     facts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
@@ -70,6 +71,17 @@ class Options:
             fix = 'draw view="profile", which runs the network'
             raise OptionError("time is measured", where="show", expected=", ".join(SHOWN), got="'time'", fix=fix)
         _check("show", [self.show] if isinstance(self.show, str) else self.show, SHOWN)
+        for overlay in self.overlays:
+            if not isinstance(overlay, Overlay):
+                expected, got = "an Overlay, or several", type(overlay).__name__
+                raise OptionError("these are no numbers to draw", where="overlay", expected=expected, got=got)
+
+    @property
+    def overlays(self) -> tuple[Overlay, ...]:
+        """All that are given."""
+        if self.overlay is None:
+            return ()
+        return tuple(self.overlay) if isinstance(self.overlay, list | tuple) else (self.overlay,)
 
     def shows(self, what: str) -> bool:
         """Whether every node has a line of that kind."""

@@ -15,6 +15,21 @@ COMBINE = ("sum", "max")
 
 
 @dataclass(frozen=True)
+class Details:
+    """A table for each node, for the cards of a page.
+
+    Args:
+        title: what the tables tell: "values of this run".
+        columns: heads of the cells.
+        rows: by node path, at any depth, inputs by name; a row is its name and its cells.
+    """
+
+    title: str
+    columns: tuple[str, ...]
+    rows: Mapping[str, tuple[tuple[str, ...], ...]]
+
+
+@dataclass(frozen=True)
 class Overlay:
     """What is laid over the boxes of a drawing.
 
@@ -29,6 +44,7 @@ class Overlay:
         flags: a short warning for a node, such as "NaN", drawn in red with "!".
         combine: how a closed module shows what is inside it: "sum" or "max".
         notes: lines under the title of the picture.
+        details: what a page says of a selected node beside its number.
 
     Raises:
         OptionError: another `combine`.
@@ -41,6 +57,7 @@ class Overlay:
     flags: Mapping[str, str] = field(default_factory=dict)
     combine: str = "sum"
     notes: tuple[str, ...] = ()
+    details: Details | None = None
 
     def __post_init__(self) -> None:
         if self.combine not in COMBINE:
@@ -64,12 +81,12 @@ class Overlay:
         """The warning on a node, or the first one inside a closed module with the path that it is for."""
         if path in self.flags:
             return self.flags[path]
-        inside = next((inner for inner in self.flags if inner.startswith(path + "/")), None)
+        inside = self._flagged_inside.get(path)
         return "" if inside is None else f"{self.flags[inside]} in {inside[len(path) + 1 :]}"
 
     def write(self, value: float) -> str:
         """A number with its unit: `1.25 ms`, `1,234,567 FLOP`."""
-        text = f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+        text = f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
         return f"{text} {self.unit}".strip()
 
     @cached_property
@@ -84,6 +101,15 @@ class Overlay:
                     result[outer] = value
                 else:
                     result[outer] = result[outer] + value if self.combine == "sum" else max(result[outer], value)
+        return result
+
+    @cached_property
+    def _flagged_inside(self) -> dict[str, str]:
+        """By the path of each module around a flagged node: the first such node."""
+        result: dict[str, str] = {}
+        for path in self.flags:
+            for outer in _around(path):
+                result.setdefault(outer, path)
         return result
 
 

@@ -46,13 +46,13 @@ def build_scene(
     if view not in VIEWS:
         raise OptionError("there is no such view", where="view", expected=", ".join(VIEWS), got=repr(view))
     chosen = make_options({"depth": depth, "is_frozen": is_frozen, **options})
-    if view != "forward" or chosen.overlay is not None or chosen.facts:
+    if view != "forward" or chosen.overlays or chosen.facts:
         chosen = replace(chosen, fold=False)  # there every node has something of its own to show
     scene = VIEWS[view](graph, forward_walk(graph, chosen), start_scene(graph, chosen), chosen)
     if chosen.shows("order") and view == "forward":
         scene = number_boxes(graph, scene)
-    if chosen.overlay is not None:
-        scene = lay_over(scene, chosen.overlay)
+    if chosen.overlays:
+        scene = lay_over(scene, chosen.overlays[0])
     return condense(mark_shared(graph, scene))
 
 

@@ -1,6 +1,7 @@
 """render, summary, explain, diff: what a network is."""
 
 import json
+import re
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -66,6 +67,22 @@ def test_numbers_of_a_run_lie_over_the_picture(view, of, capsys):
         printed = capsys.readouterr().out
         assert ElementTree.fromstring(printed).tag.endswith("svg")
         assert 'data-heat="' in printed
+
+
+@pytest.mark.parametrize(("view", "of"), [("profile", "bytes"), ("values", "gradients")])
+def test_a_page_has_the_numbers_of_a_run(view, of, capsys):
+    for target in ("net.py:graph", "net.py:model"):
+        how = ["--view", view, "--of", of, "--size", "batch=4", "--device", "reference"]
+        assert main(["render", target, "-o", "net.html", *how]) == 0
+        assert capsys.readouterr().out.startswith("net.html: ")
+        (payload,) = re.findall(r'id="data">(.*?)</script>', Path("net.html").read_text(encoding="utf-8"))
+        titles = [overlay["title"] for overlay in json.loads(payload)["overlays"]]
+        first = {
+            "bytes": "bytes read and written of forward and backward",
+            "gradients": "largest gradient by magnitude",
+        }
+        assert titles[0] == first[of]
+        assert len(titles) == {"profile": 3, "values": 2}[view]
 
 
 def test_a_model_of_a_file_is_drawn_with_its_own_numbers(capsys):

@@ -82,11 +82,15 @@ ROWS = {  # the promise, and (file below tests/, test)
         ("render/test_overlay.py", "test_the_scale_is_in_the_legend_with_its_unit"),
         ("test_profiler.py", "test_overlays_equal_the_profile"),
         ("test_run_views.py", "test_numbers_on_the_nodes_are_those_of_the_profile_and_of_the_values"),
+        ("test_run_views.py", "test_the_page_of_a_profile_has_all_its_numbers_those_that_are_asked_for_first"),
+        ("render/test_explorer_overlays.py", "test_steps_of_the_scale_are_those_of_the_picture"),
     ],
     "14: values after a run, the first bad one named": [
         ("test_values.py", "test_a_bad_weight_in_layer_k_flags_layer_k"),
         ("test_values.py", "test_a_bad_gradient_is_found_in_backward_order"),
         ("test_run_views.py", "test_gradients_of_a_trainer_are_those_of_its_loss"),
+        ("test_run_views.py", "test_the_first_bad_node_is_the_first_flag_of_the_page"),
+        ("render/test_explorer_overlays.py", "test_a_flag_is_red_has_words_and_is_reached_from_anywhere"),
     ],
     "15: a shape error gives a picture of the graph so far": [
         ("render/test_failure.py", "test_the_picture_has_the_graph_so_far_both_shapes_and_the_failing_node"),
@@ -110,6 +114,15 @@ ROWS = {  # the promise, and (file below tests/, test)
         ("render/test_explorer_page.py", "test_search_lists_what_has_all_words_and_enter_jumps"),
         ("render/test_explorer_page.py", "test_the_drawing_moves_and_zooms"),
         ("render/test_explorer_page.py", "test_hostile_names_are_text"),
+        (
+            "render/test_explorer_overlays.py",
+            "test_the_largest_number_has_the_last_colour_and_another_overlay_another_one",
+        ),
+        ("render/test_explorer_overlays.py", "test_closed_modules_show_what_is_inside_and_the_scale_follows"),
+        ("render/test_explorer_overlays.py", "test_the_card_has_all_numbers_of_a_node_those_that_are_shown_first"),
+        ("render/test_explorer_overlays.py", "test_names_for_screen_readers_have_the_numbers_and_the_flags"),
+        ("render/test_explorer_overlays.py", "test_hostile_words_of_an_overlay_are_text"),
+        ("cli/test_look.py", "test_a_page_has_the_numbers_of_a_run"),
     ],
     "19: notebooks, and a command with exit codes": [
         ("test_notebooks.py", "test_a_cell_shows_the_text_and_the_picture"),

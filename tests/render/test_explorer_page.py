@@ -7,13 +7,12 @@ import networkx
 import pytest
 
 import drawn_graphs
-from browser import Browser
+from browser import rgb, selector
 from graphnn import layers
 from graphnn.graph.flatten import flatten
 from graphnn.graph.graph import Graph
 from graphnn.graph.layer import Input, Layer
 from graphnn.graph.summary import walk
-from graphnn.render.html import to_html
 from graphnn.render.palette import BASE
 
 pytestmark = pytest.mark.browser
@@ -23,34 +22,6 @@ OPEN = "[...document.querySelectorAll('#world .node[aria-expanded=true]')].map(m
 CARD = "[document.querySelector('#card h2').textContent, document.querySelector('#card .path').textContent]"
 CAMERA = "document.querySelector('#world').getAttribute('transform')"
 FOCUSED = "document.activeElement.dataset?.path ?? document.activeElement.id"
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with Browser() as running:
-        yield running
-
-
-@pytest.fixture
-def show(browser, tmp_path):
-    """Open the page of a graph; in the end, nothing may have gone wrong on it, and nothing been asked for."""
-    pages = []
-
-    def open_page(graph, media=None, **options):
-        path = tmp_path / f"{len(pages)}.html"
-        path.write_text(to_html(graph, **options), encoding="utf-8")
-        pages.append((browser.open(path, **(media or {})), path))
-        return pages[-1][0]
-
-    yield open_page
-    for page, path in pages:
-        assert page.complaints == []
-        assert page.requests == [path.as_uri()]
-        page.close()
-
-
-def selector(path):
-    return f"[data-path={json.dumps(path)}]"
 
 
 def test_a_click_opens_a_module_and_a_click_on_its_title_closes_it(show):
@@ -97,7 +68,7 @@ def test_search_lists_what_has_all_words_and_enter_jumps(show):
     assert page.run(CARD) == ["Linear", "stack/blocks_0_2/linear"]
     assert page.run(OPEN) == ["stack", "stack/blocks_0_2"]
     x, y = page.middle(selector("stack/blocks_0_2/linear"))
-    assert 0 < x < 1060
+    assert 0 < x < 1030
     assert 40 < y < 900
     page.press("/")
     page.type("multiply")  # the kind; what was typed before is selected and goes
@@ -273,10 +244,6 @@ def test_dark_and_light_follow_the_reader_and_the_key(show, preferred):
     assert show(drawn_graphs.chain(2), {"prefers_color_scheme": preferred}, theme=other).run(paper) == rgb(
         getattr(BASE["paper"], other)
     )
-
-
-def rgb(colour):
-    return f"rgb({', '.join(str(int(colour[at : at + 2], 16)) for at in (1, 3, 5))})"
 
 
 APART = """(() => {

@@ -98,7 +98,7 @@ def test_without_scripts_the_drawing_is_there(hostile):
         ({"view": "schedule"}, "no such view of a page(.|\n)*forward, backward(.|\n)*svg"),
         ({"depth": -1}, "not a depth"),
         ({"theme": "pink"}, "no such choice(.|\n)*auto, light, dark"),
-        ({"direction": "right"}, "no such option(.|\n)*collapse, expand, theme"),
+        ({"direction": "right"}, "no such option(.|\n)*collapse, expand, facts, kept, overlay, show, theme"),
         ({"expand": "nowhere"}, "no module matches"),
     ],
 )

@@ -77,6 +77,13 @@ def test_other_ways_to_combine_are_refused():
         Overlay("time", combine="mean")
 
 
+@pytest.mark.parametrize(
+    ("number", "text"), [(0.1234, "0.123"), (99.94, "99.9"), (999.7, "1,000"), (-12345.6, "-12,346")]
+)
+def test_numbers_have_three_digits_or_are_whole(number, text):
+    assert Overlay("time", "ms").write(number) == f"{text} ms"
+
+
 @given(st.floats(-1e6, 1e6), st.floats(-1e6, 1e6), st.floats(0, 1))
 def test_the_scale_goes_from_the_first_to_the_last_step(a, b, share):
     scale = Scale(min(a, b), max(a, b))
