@@ -29,7 +29,7 @@ def replace_file(path: str | os.PathLike[str], *, durable: bool = True) -> Gener
     target = Path(os.path.realpath(path))
     temporary = target.with_name(f".{target.name[:100]}.{secrets.token_hex(8)}.tmp")
     try:
-        with temporary.open("xb") as file:
+        with _open(temporary, path) as file:
             yield file
             file.flush()
             if durable:
@@ -41,6 +41,14 @@ def replace_file(path: str | os.PathLike[str], *, durable: bool = True) -> Gener
         raise
     if durable:
         _sync_folder(target.parent)
+
+
+def _open(temporary: Path, path: str | os.PathLike[str]) -> IO[bytes]:
+    """The new file; where it cannot be made, the error names the file that was asked for."""
+    try:
+        return temporary.open("xb")
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, os.fspath(path)) from None
 
 
 def _sync_folder(folder: Path) -> None:

@@ -185,6 +185,7 @@ def _compare(
     return best
 
 
+@np.errstate(all="ignore")  # what is not finite is reported by name
 def _directional(
     program: Program,
     backward: Program,

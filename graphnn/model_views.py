@@ -19,7 +19,15 @@ from graphnn.render.options import COUNTED, never
 from graphnn.render.render import render
 from graphnn.render.svg import to_svg
 from graphnn.render.views import VIEWS
-from graphnn.run_views import LOWERED, MEASURED, Request, lowered_svg, overlays_of, split_options
+from graphnn.run_views import (
+    LOWERED,
+    MEASURED,
+    Request,
+    check_view_of,
+    lowered_svg,
+    overlays_of,
+    split_options,
+)
 from graphnn.training.trainer import Trainer
 
 ANY_SIZE = 64  # of named dimensions; which values are kept does not depend on it
@@ -82,6 +90,7 @@ def _as_graph(
         words = tuple(word for word in COUNTED if word != "device" or not isinstance(target, Graph))
     if view in MEASURED or words:
         request, rest = split_options(view, options)
+    check_view_of(view, rest)
     if words:
         rest["facts"] = facts_of(target, words, request)
     if view in MEASURED:

@@ -102,40 +102,40 @@ class Profile:
         totals = {"seconds": self.seconds, "flops": self.flops, "bytes": self.bytes}
         return {**asdict(self), "rows": [asdict(row) for row in self.rows], **named, **totals}
 
-    def overlay(self, what: str = "seconds") -> Overlay:
+    def overlay(self, of: str = "seconds") -> Overlay:
         """Numbers by node for a drawing, all phases added up.
 
         Args:
-            what: "seconds", "flops" or "bytes".
+            of: "seconds", "flops" or "bytes".
 
         Raises:
             OptionError: something else.
         """
-        if what not in QUANTITIES:
-            raise OptionError("there is no such number", where="what", expected=", ".join(QUANTITIES), got=repr(what))
-        title, units, of, total_text = QUANTITIES[what]
+        if of not in QUANTITIES:
+            raise OptionError("there is no such number", where="of", expected=", ".join(QUANTITIES), got=repr(of))
+        title, units, number_of, total_text = QUANTITIES[of]
         sums: dict[str, float] = {}
         for row in self.rows:
-            sums[row.path] = sums.get(row.path, 0) + of(row)
+            sums[row.path] = sums.get(row.path, 0) + number_of(row)
         nodes = {row.path for row in self.rows if row.layer}
         size, unit = unit_for(max(sums.values(), default=0), units)
         total = sum(sums.values())
-        notes = [f"{total_text(total)} in all" + (f", {self.how()}" if what == "seconds" else "")]
+        notes = [f"{total_text(total)} in all" + (f", {self.how()}" if of == "seconds" else "")]
         if other := sum(value for path, value in sums.items() if path not in nodes):
             notes.append(f"{total_text(other)} of it for loss, metrics and clipping: not drawn")
         values = {path: value / size for path, value in sums.items() if path in nodes}
-        details = Details(title, ("", "of all"), self._shares(of, (size, unit), total))
+        details = Details(title, ("", "of all"), self._shares(number_of, (size, unit), total))
         return Overlay(f"{title} of {self.what}", unit, values, notes=tuple(notes), details=details)
 
     def _shares(
-        self, of: Callable[[Row], float], unit: tuple[float, str], total: float
+        self, number_of: Callable[[Row], float], unit: tuple[float, str], total: float
     ) -> dict[str, tuple[tuple[str, ...], ...]]:
         """Of each node, of each module and by "" of all: numbers of the phases, in all, and as shares of the total."""
         sums: dict[str, dict[str, float]] = {}
         for row in self.rows if total else ():
             for path in and_above(row.path) if row.layer else ():
                 phases = sums.setdefault(path, {})
-                phases[row.phase] = phases.get(row.phase, 0) + of(row)
+                phases[row.phase] = phases.get(row.phase, 0) + number_of(row)
         return {
             path: tuple(
                 (name, in_unit(number, unit), f"{number / total:.1%}")

@@ -23,7 +23,9 @@ from graphnn.plan.memory import make_plan
 from graphnn.plans import parts_of
 from graphnn.profiler import QUANTITIES, profile
 from graphnn.render.memory import memory_svg
+from graphnn.render.options import DIRECTIONS, Options
 from graphnn.render.overlay import Overlay
+from graphnn.render.palette import THEMES
 from graphnn.render.plan_drawing import plan_svg
 from graphnn.render.program_drawing import program_svg
 from graphnn.tiled import Tiled
@@ -32,12 +34,13 @@ from graphnn.values import OVERLAYS, Values, inspect_values
 
 COMMON = ("inputs", "sizes", "targets", "training", "device")
 LOWERED = {  # views of programs and plans: the options that each takes beside COMMON
-    "memory": ("part", "stage"),
-    "program": ("part", "stage", "expand"),
-    "plan": ("part", "stage"),
+    "memory": ("part", "stage", "theme"),
+    "program": ("part", "stage", "theme", "direction", "expand"),
+    "plan": ("part", "stage", "theme"),
 }
 MEASURED = {"profile": ("of", "runs"), "values": ("of",)}  # numbers over the nodes; the drawing's options too
 PARTS, STAGES = ("forward", "backward", "training"), ("ops", "kernels")
+NUMBERS = ("seconds", "flops", "bytes", "outputs", "gradients")
 
 
 @dataclass(frozen=True)
@@ -52,12 +55,14 @@ class Request:
         device: on which a graph is run; a model has one.
         part: of a model: "forward", "backward", or "training" for both in one program. A trainer has one step.
         stage: "ops" as the passes leave them on every device, or "kernels": what the device makes of them.
+        theme: of memory, program and plan: "auto", "light" or "dark".
+        direction: of a program: "down" or "right", where values flow to.
         expand: of a program: glob of the nodes whose ops are shown.
         of: which numbers: "seconds", "flops", "bytes" of a profile; "outputs", "gradients" of values.
         runs: how often a profile measures.
 
     Raises:
-        OptionError: no such part or stage.
+        OptionError: no such part, stage, theme or direction.
     """
 
     inputs: Any = None
@@ -67,13 +72,16 @@ class Request:
     device: str = "cpu"
     part: str = "forward"
     stage: str = "ops"
+    theme: str = "auto"
+    direction: str = "down"
     expand: str | None = None
     of: str = ""
     runs: int = 5
 
     def __post_init__(self) -> None:
-        for name, given, allowed in (("part", self.part, PARTS), ("stage", self.stage, STAGES)):
-            if given not in allowed:
+        allowed_by_name = {"part": PARTS, "stage": STAGES, "theme": THEMES, "direction": DIRECTIONS}
+        for name, allowed in allowed_by_name.items():
+            if (given := getattr(self, name)) not in allowed:
                 raise OptionError("there is no such choice", where=name, expected=", ".join(allowed), got=repr(given))
 
 
@@ -91,6 +99,21 @@ def split_options(view: str, options: Mapping[str, Any]) -> tuple[Request, dict[
     return Request(**{name: options[name] for name in own if name in options and name in names}), rest
 
 
+def check_view_of(view: str, options: Mapping[str, Any]) -> None:
+    """An option that only other views take is refused by the name of those.
+
+    Raises:
+        OptionError: there is one.
+    """
+    drawn = {field.name for field in fields(Options)}
+    for name in (name for name in options if name not in drawn):
+        views = [other for other, own in (LOWERED | MEASURED).items() if name in (*COMMON, *own)]
+        if views:
+            counted = ', or what show="flops" and show="memory" count' if name in COMMON else ""
+            expected = f"with one of the views {', '.join(views)}{counted}"
+            raise OptionError(f"no option of the view {view}", where=name, expected=expected, got=repr(options[name]))
+
+
 def lowered_svg(target: Graph | Model | Trainer, view: str, request: Request) -> str:
     """A program, or a plan as a table or as memory over steps.
 
@@ -104,8 +127,8 @@ def lowered_svg(target: Graph | Model | Trainer, view: str, request: Request) ->
     title = f"{_graph_of(target).default_name}: {view} of {words}"
     if view == "program":
         program, title = _inside_of_tiles(program, title)
-        return program_svg(program, title, request.expand)
-    return (memory_svg if view == "memory" else plan_svg)(make_plan(program), title)
+        return program_svg(program, title, request.expand, request.direction, request.theme)
+    return (memory_svg if view == "memory" else plan_svg)(make_plan(program), title, request.theme)
 
 
 def overlays_of(target: Graph | Model | Trainer, view: str, request: Request, every: bool) -> list[Overlay]:

@@ -60,6 +60,18 @@ class Statistics:
         """What is bad: "NaN", "Inf", "NaN, Inf" or nothing."""
         return ", ".join(text for text, count in (("NaN", self.nan), ("Inf", self.inf)) if count)
 
+    @property
+    def short_name(self) -> str:
+        """The name without the path of the node: "W", "dLd/W"."""
+        mark = GRADIENT if self.name.startswith(GRADIENT) else ""
+        return mark + self.name.removeprefix(mark).removeprefix(self.node + "/")
+
+    @property
+    def range_text(self) -> str:
+        """Least, mean and largest, and the share of zeros if there are any: `0 … 0.116 … 1.64 · 46.5% zeros`."""
+        zeros = f" · {self.zeros:.1%} zeros" if self.zeros >= 0.0005 else ""
+        return f"{_short(self.least)} … {_short(self.mean)} … {_short(self.largest)}{zeros}"
+
 
 @dataclass(frozen=True)
 class Values:
@@ -97,7 +109,7 @@ class Values:
         return {"name": self.name, "rows": rows, "first_bad": bad.name if bad else None}
 
     def overlay(self, of: str = "outputs") -> Overlay:
-        """For a drawing: colours for sizes, a line with least, mean and largest, flags for NaN and infinities.
+        """For a drawing: colours for sizes, a line with least, mean, largest and zeros, flags for NaN and infinities.
 
         Args:
             of: "outputs" of the nodes, or "gradients" of the loss by them.
@@ -115,9 +127,12 @@ class Values:
             is_own = row.name.removeprefix(GRADIENT).partition(":")[0] == row.node
             if row.kind in kinds and is_own and row.node not in sizes and row.largest is not None:
                 sizes[row.node] = max(abs(row.least or 0.0), abs(row.largest))
-                texts[row.node] = f"{_short(row.least)} … {_short(row.mean)} … {_short(row.largest)}"
+                texts[row.node] = row.range_text
         title = "largest gradient by magnitude" if of == "gradients" else "largest value by magnitude"
-        notes = ("on each node: least … mean … largest", *([self._verdict()] if self.first_bad else []))
+        notes = (
+            "on each node: least … mean … largest, and how many are 0 if any",
+            *([self._verdict()] if self.first_bad else []),
+        )
         return Overlay(title, "", sizes, texts, flags, combine="max", notes=notes, details=self._details(of))
 
     def _details(self, of: str) -> Details:
@@ -130,12 +145,13 @@ class Values:
         return Details(title, HEADER[3:], {node: tuple(rows) for node, rows in found.items()})
 
     def _flags(self, gradients: bool) -> dict[str, str]:
-        """What is bad at each node; the first of all says so."""
+        """What is bad at each node; the first of all says so, and stands beside the gradients that it spoils."""
         flags: dict[str, str] = {}
         bad = self.first_bad
         for row in self.rows:
-            if row.is_bad and row.node not in flags and (row.kind == "gradient") == gradients:
-                where = "" if row.name.removeprefix(GRADIENT) == row.node else f" in {row.name}"
+            is_meant = (row.kind == "gradient") == gradients or (gradients and row is bad)
+            if row.is_bad and row.node not in flags and is_meant:
+                where = "" if row.name.removeprefix(GRADIENT) == row.node else f" in {row.short_name}"
                 flags[row.node] = f"{'first ' if row is bad else ''}{row.flag}{where}"
         return flags
 

@@ -27,6 +27,12 @@ def write(path, data):
         file.write(data)
 
 
+def test_an_error_names_the_file_that_was_asked_for(tmp_path):
+    with pytest.raises(FileNotFoundError) as caught:
+        write(tmp_path / "missing" / "file", b"new")
+    assert caught.value.filename == os.fspath(tmp_path / "missing" / "file")
+
+
 def test_the_file_is_new_after_the_block_and_old_before(tmp_path):
     path = tmp_path / "file"
     write(path, b"old")

@@ -146,7 +146,10 @@ def test_what_nobody_can_count_is_said():
         ({"show": {"memory"}, "sizes": {"time": 3}}, r"size of every named dimension(.|\n)*batch"),
         ({"show": "device"}, r"a graph is on no device(.|\n)*Model"),
         ({"show": {"time"}}, r'time is measured(.|\n)*view="profile"'),
-        ({"show": {"dtype"}, "sizes": {"batch": 3}}, "no such option"),
+        (
+            {"show": {"dtype"}, "sizes": {"batch": 3}},
+            r'sizes: no option of the view(.|\n)*values, or what show="flops"',
+        ),
     ],
 )
 def test_what_is_missing_is_said(options, message):

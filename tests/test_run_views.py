@@ -12,8 +12,10 @@ from graphnn import layers
 from graphnn.model_views import ALL_VIEWS
 from graphnn.plans import plans_of, programs_of
 from graphnn.render.memory import memory_svg
+from graphnn.render.palette import BASE, THEMES
 from graphnn.render.plan_drawing import plan_svg
 from graphnn.render.program_drawing import program_svg
+from graphnn.run_views import LOWERED
 from graphnn.tiled import Tiled
 
 X = np.random.default_rng(0).normal(size=(6, 5, 3))
@@ -132,7 +134,7 @@ def test_the_first_bad_node_is_the_first_flag_of_the_page(trainer, tmp_path):
     model.parameters["conv/W"][0, 0, 0] = np.nan
     data, overlays = page_of(model, tmp_path, "values", inputs=X)
     assert [data["nodes"][place]["path"] for place in data["overlays"][0]["flagged"]] == ["conv", "flat", "logits"]
-    assert overlays["largest value by magnitude"]["conv"]["flag"] == "first NaN in conv/W"
+    assert overlays["largest value by magnitude"]["conv"]["flag"] == "first NaN in W"
     before = (tmp_path / "net.html").read_bytes()
     page_of(model, tmp_path, "values", inputs=X)
     assert (tmp_path / "net.html").read_bytes() == before  # the same numbers, the same page
@@ -172,6 +174,28 @@ def test_of_tiles_one_is_drawn():
     assert ">fused</text>" in svg
 
 
+@pytest.mark.parametrize("view", LOWERED)
+def test_each_view_has_both_themes_or_one_of_them(view, trainer):
+    auto, light, dark = (trainer.to_svg(view, theme=theme, **how(trainer, view)) for theme in THEMES)
+    assert "prefers-color-scheme" in auto
+    ink = BASE["ink"]
+    for svg, kept, other in ((light, ink.light, ink.dark), (dark, ink.dark, ink.light)):
+        assert kept in svg
+        assert other not in svg
+        assert "prefers-color-scheme" not in svg
+
+
+def test_a_program_may_flow_to_the_right(trainer):
+    heights, widths = [], []
+    for direction in ("down", "right"):
+        root = ElementTree.fromstring(trainer.model.to_svg("program", direction=direction, sizes={"batch": 2}))
+        _, _, width, height = map(float, root.get("viewBox").split())
+        widths.append(width)
+        heights.append(height)
+    assert widths[1] > widths[0]
+    assert heights[1] < heights[0]
+
+
 def test_the_model_stays_as_it_is(trainer):
     before = {path: array.copy() for path, array in trainer.model.parameters.items()}
     for view in ALL_VIEWS:
@@ -187,7 +211,15 @@ def test_the_model_stays_as_it_is(trainer):
         ("values", {}, "no size of batch"),
         ("inside", {}, r"no such view[\s\S]*forward, .*memory, program, plan, profile, values"),
         ("plan", {"depth": 1}, "has no depth"),
-        ("plan", {"theme": "dark", "sizes": {"batch": 2}}, r"no option of the view plan[\s\S]*theme"),
+        ("plan", {"direction": "right", "sizes": {"batch": 2}}, r"no option of the view plan[\s\S]*direction"),
+        ("plan", {"theme": "pink", "sizes": {"batch": 2}}, r"theme: there is no such choice[\s\S]*auto, light, dark"),
+        (
+            "program",
+            {"direction": "up", "sizes": {"batch": 2}},
+            r"direction: there is no such choice[\s\S]*down, right",
+        ),
+        ("backward", {"part": "training"}, r"part: no option of the view backward[\s\S]*memory, program, plan\n"),
+        ("profile", {"stage": "ops", "sizes": {"batch": 2}}, r"stage: no option of the view profile"),
         ("plan", {"part": "half", "sizes": {"batch": 2}}, r"no such choice[\s\S]*training"),
         ("program", {"stage": "x", "sizes": {"batch": 2}}, "no such choice"),
         ("profile", {"of": "money", "sizes": {"batch": 2}}, "no such number"),

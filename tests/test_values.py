@@ -31,7 +31,7 @@ def test_a_bad_weight_in_layer_k_flags_layer_k(index, bad):
     assert values.first_bad is not None
     assert (values.first_bad.node, values.first_bad.name) == (f"linear_{index}", f"linear_{index}/W")
     flags = values.overlay().flags
-    assert flags[f"linear_{index}"] == f"first {'NaN' if math.isnan(bad) else 'Inf'} in linear_{index}/W"
+    assert flags[f"linear_{index}"] == f"first {'NaN' if math.isnan(bad) else 'Inf'} in W"
     assert not any(path in flags for before in range(index) for path in (f"linear_{before}", f"tanh_{before}"))
     assert f"at linear_{index}: linear_{index}/W has 1 {'NaN' if math.isnan(bad) else 'Inf'}" in str(values)
 
@@ -64,6 +64,22 @@ def test_a_bad_gradient_is_found_in_backward_order():
     assert values.overlay("gradients").flags[f"tanh_{DEPTH - 1}"] == "first Inf"
     with pytest.raises(gnn.OptionError, match="outputs or gradients"):
         values.overlay("weights")
+
+
+def test_what_was_bad_first_is_flagged_beside_the_gradients_that_it_spoils():
+    model = chain()
+    model.parameters["linear_1/W"][0, 0] = np.nan
+    overlay = inspect_values(model, X, output_gradients=np.ones((5, 4), "float32")).overlay("gradients")
+    assert overlay.flags["linear_1"] == "first NaN in W"
+    assert overlay.flags["linear_2"] == "NaN"
+    assert sum(flag.startswith("first") for flag in overlay.flags.values()) == 1
+
+
+def test_the_line_on_a_node_has_the_share_of_zeros_where_there_are_some():
+    x = gnn.Input(("batch", 4), name="x")
+    numbers = np.array([[-1, -2, 0.5, 3], [-1, 1, 2, 4]], "float32")
+    texts = inspect_values(gnn.Model(gnn.Graph(x, layers.ReLU(name="relu")(x))), numbers).overlay().texts
+    assert texts == {"x": "-2 … 0.812 … 4", "relu": "0 … 1.31 … 4 · 37.5% zeros"}
 
 
 def test_rows_are_what_the_model_computes():

@@ -31,8 +31,10 @@ def add(commands: Any, common: argparse.ArgumentParser) -> argparse.ArgumentPars
     add_sizes(parser)
     parser.add_argument("--data", metavar="FILE", help="npz file with arrays by input name, in place of random numbers")
     parser.add_argument("--training", action="store_true", help="layers as in training: dropout, batch statistics")
-    parser.add_argument("--tolerance", type=float, default=1e-5, metavar="T", help="largest relative error allowed")
-    parser.add_argument("--seed", type=int, default=0, help="of random numbers and directions")
+    parser.add_argument(
+        "--tolerance", type=float, default=1e-5, metavar="T", help="largest relative error allowed (default: 1e-5)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of random numbers and directions (default: 0)")
     add_device(parser)
     return parser
 

@@ -58,7 +58,8 @@ def run(options: argparse.Namespace) -> int:
     trainer = _train(graph, train, test, options)
     trainer.model.save_weights(folder / "weights.npz")
     trainer.history.to_csv(folder / "history.csv")
-    trainer.history.plot(folder / "history.svg")
+    if len(trainer.history):
+        trainer.history.plot(folder / "history.svg")
     data, text = _result(trainer, test, folder)
     emit(options, data, text)
     return 130 if trainer.history.status == "interrupted" else 0

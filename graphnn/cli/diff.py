@@ -6,6 +6,7 @@ import argparse
 from typing import Any
 
 from graphnn.cli.output import coloured, emit, write
+from graphnn.cli.render import add_theme
 from graphnn.cli.target import add_target, load_graph
 from graphnn.graph.diff import GraphDiff, diff
 
@@ -22,6 +23,7 @@ def add(commands: Any, common: argparse.ArgumentParser) -> argparse.ArgumentPars
     add_target(parser, "before", "the first network")
     add_target(parser, "after", "the second network")
     parser.add_argument("-o", "--output", metavar="FILE", help="draw both as one SVG to this file; - prints it")
+    add_theme(parser)
     parser.add_argument("--exit-code", action="store_true", help="exit with 1 where something differs, as diff does")
     return parser
 
@@ -30,7 +32,7 @@ def run(options: argparse.Namespace) -> int:
     """Print the list, or the picture."""
     found = diff(load_graph(options.before), load_graph(options.after))
     if options.output:
-        write(options.output, found.to_svg().encode())
+        write(options.output, found.to_svg(options.theme or "auto").encode())
     if options.output != "-":
         emit(options, found.to_dict(), _text(found))
     return int(options.exit_code and bool(found))

@@ -26,6 +26,7 @@ from graphnn.graph.layer import Input
 from graphnn.layers.linear import Linear
 from graphnn.model import Model
 from graphnn.render.engine import positions
+from graphnn.render.units import bytes_text
 
 PACKAGES = ("numpy", "llvmlite", "networkx", "graphviz", "pygraphviz", "scikit-learn")
 CUPY = ("cupy", "cupy-cuda12x", "cupy-cuda13x")
@@ -179,7 +180,7 @@ def _cache() -> str:
     if cache is None:
         return "none"
     found = cache.status()
-    held = f"{found.folder}: {found.entries} kernels, {found.nbytes} bytes" if found.folder else "none"
+    held = f"{found.folder}: {found.entries} kernels, {bytes_text(found.nbytes)}" if found.folder else "none"
     return f"{held} ({found.fault})" if found.fault else held
 
 

@@ -67,6 +67,9 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _run_native(options: argparse.Namespace) -> int:
+    if options.program or options.plan or options.raw:
+        fix = "leave out --native, or --program, --plan and --raw"
+        raise OptionError("kernels have no program or plan of primitive ops", where="explain", fix=fix)
     model = load_model(options.target)
     inputs = random_inputs(model.graph, sizes_of(model.graph, options)).values()
     training = options.training or options.gradients

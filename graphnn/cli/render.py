@@ -8,16 +8,18 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from graphnn.cli.output import STDOUT, emit, write
+from graphnn.cli.output import STDOUT, emit, note, write
 from graphnn.cli.sizes import add_sizes, sizes_of
 from graphnn.cli.target import add_device, add_target, load_target, on_device
-from graphnn.errors import OptionError
+from graphnn.errors import GraphnnError, OptionError
 from graphnn.graph.graph import Graph
 from graphnn.model import Model
 from graphnn.model_views import ALL_VIEWS
 from graphnn.node_costs import counted_words
-from graphnn.render.options import DIRECTIONS, SHOWN, THEMES
-from graphnn.run_views import LOWERED, MEASURED, PARTS, STAGES
+from graphnn.render.failure import failure_svg
+from graphnn.render.options import DIRECTIONS, SHOWN
+from graphnn.render.palette import THEMES
+from graphnn.run_views import LOWERED, MEASURED, NUMBERS, PARTS, STAGES
 
 FORMATS = ("svg", "html", "dot")
 LOOKS = ("depth", "expand", "collapse", "fold", "show", "direction", "theme", "part", "stage", "of")
@@ -32,7 +34,8 @@ def add(commands: Any, common: argparse.ArgumentParser) -> argparse.ArgumentPars
     add_target(parser)
     parser.add_argument("-o", "--output", required=True, metavar="FILE", help="file to write; - prints the picture")
     parser.add_argument("--format", choices=FORMATS, help="default: by the ending of FILE; svg for -")
-    parser.add_argument("--view", default="forward", help=f"{', '.join(ALL_VIEWS)} (default: forward)")
+    text = f"{', '.join(ALL_VIEWS)} (default: forward)"
+    parser.add_argument("--view", choices=ALL_VIEWS, default="forward", metavar="VIEW", help=text)
     look = parser.add_argument_group("what is shown and how")
     look.add_argument("--depth", type=int, metavar="N", help="how many levels of modules to open; all by default")
     for name in ("expand", "collapse"):
@@ -44,9 +47,14 @@ def add(commands: Any, common: argparse.ArgumentParser) -> argparse.ArgumentPars
         help=f"a further line on every node, one of {', '.join(SHOWN)}; may be repeated",
     )  # fmt: skip
     look.add_argument("--direction", choices=DIRECTIONS, help="where data flow to (default: down)")
-    look.add_argument("--theme", choices=THEMES, help="colours (default: auto, as the reader's system prefers)")
+    add_theme(look)
     _add_run(parser)
     return parser
+
+
+def add_theme(parser: Any) -> None:
+    """The option that says in which colours."""
+    parser.add_argument("--theme", choices=THEMES, help="colours (default: auto, as the reader's system prefers)")
 
 
 def _add_run(parser: argparse.ArgumentParser) -> None:
@@ -59,7 +67,7 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
         "seconds, flops or bytes of a profile (default: seconds); outputs or gradients of values (default: outputs); "
         "a page has all, this first"
     )
-    group.add_argument("--of", metavar="WHAT", help=text)
+    group.add_argument("--of", choices=NUMBERS, metavar="WHAT", help=text)
     add_device(group)
     add_sizes(parser)
 
@@ -71,12 +79,25 @@ def run(options: argparse.Namespace) -> int:
     if ending not in formats:
         expected = ", ".join(f".{name}" for name in formats)
         raise OptionError("the file ending names no format", where=options.output, expected=expected, got=f".{ending}")
-    content = _draw(load_target(options.target), options, ending)
+    try:
+        target = load_target(options.target)
+    except GraphnnError as error:
+        if error.attempt is not None and ending == "svg":
+            _draw_failure(error, options)
+        raise
+    content = _draw(target, options, ending)
     write(options.output, content)
     if options.output != STDOUT:
         data = {"file": options.output, "format": ending, "view": options.view, "bytes": len(content)}
         emit(options, data, f"{options.output}: {len(content):,} bytes")
     return 0
+
+
+def _draw_failure(error: GraphnnError, options: argparse.Namespace) -> None:
+    """The graph so far in place of the picture; the error itself is reported as any other."""
+    looks = {name: getattr(options, name) for name in ("direction", "theme") if getattr(options, name) is not None}
+    write(options.output, failure_svg(error, **looks).encode())
+    note(f"{options.output}: the graph so far, with the layer that could not be connected")
 
 
 def _draw(target: Graph | Model, options: argparse.Namespace, ending: str) -> bytes:

@@ -8,7 +8,7 @@ import pkgutil
 import runpy
 import sys
 from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from glob import escape
 from pathlib import Path
 from typing import Any
@@ -77,6 +77,11 @@ def load_target(target: str) -> Graph | Model:
     Raises:
         GraphError, FileFormatError: as for `load_graph`.
     """
+    with redirect_stdout(sys.stderr):  # what the user's code prints is none of the command's results
+        return _load(target)
+
+
+def _load(target: str) -> Graph | Model:
     path, name = _split(target)
     if Path(path).is_file():
         if not path.endswith(".py"):
@@ -150,7 +155,8 @@ def _pick(target: str, name: str, names: Mapping[str, Any]) -> Graph | Model:
             raise _failed(target, str(names.get("__file__", "")), error) from error
     if not isinstance(found, Graph | Model):
         expected = f"a Graph or Model: {_listing(known)}"
-        raise GraphError("the name is no graph", where=target, expected=expected, got=repr(found)[:80])
+        fault, got = ("the name is no graph", repr(found)[:80]) if name in names else ("there is no such name", name)
+        raise GraphError(fault, where=target, expected=expected, got=got)
     return found
 
 
@@ -158,8 +164,11 @@ def _only(target: str, known: Mapping[str, Graph | Model]) -> Graph | Model:
     """The one network of a file: a graph, or the model of it."""
     graphs = {value.graph if isinstance(value, Model) else value: None for value in known.values()}
     models = {value: None for value in known.values() if isinstance(value, Model)}
+    if not graphs:
+        fix = f"write {target}:name with the name of a function that gives one"
+        raise GraphError("there is no network", where=target, expected="a Graph or Model", got="none", fix=fix)
     if len(graphs) != 1 or len(models) > 1:
-        fix = f"write {target}:{next(iter(known), 'name')}"
+        fix = f"write {target}:{next(iter(known))}"
         raise GraphError("which one?", where=target, expected="one Graph or Model", got=_listing(known), fix=fix)
     return next(iter([*models, *graphs]))
 

@@ -106,6 +106,8 @@ def load_arrays(path: str | os.PathLike[str], limit_bytes: int | None = None) ->
         OSError: the file is missing or cannot be read.
     """
     file_path = npz_path(path)
+    if not file_path.exists() and Path(path).exists():  # then another file is meant, and shall be named in the error
+        file_path = Path(path)
     with file_path.open("rb") as file:
         if file.read(4) not in (b"PK\x03\x04", b"PK\x05\x06"):
             raise FileFormatError(

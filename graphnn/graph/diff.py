@@ -117,13 +117,17 @@ class GraphDiff:
             result[item.name] = [vars(entry).copy() for entry in getattr(self, item.name)]
         return result
 
-    def to_svg(self) -> str:
-        """Both graphs as one picture: added, removed and changed are marked by colour, sign and word."""
+    def to_svg(self, theme: str = "auto") -> str:
+        """Both graphs as one picture: added, removed and changed are marked by colour, sign and word.
+
+        Args:
+            theme: "light", "dark", or "auto" for what the reader's system prefers.
+        """
         from graphnn.render.diff import to_svg
 
-        return to_svg(self)
+        return to_svg(self, theme)
 
-    def render(self, path: str | os.PathLike[str]) -> None:
+    def render(self, path: str | os.PathLike[str], theme: str = "auto") -> None:
         """Write the picture to a file that ends in .svg, all or nothing.
 
         Raises:
@@ -131,7 +135,7 @@ class GraphDiff:
         """
         if Path(path).suffix.lower() != ".svg":
             raise OptionError("a diff is drawn as SVG", where=os.fspath(path), expected=".svg", got=Path(path).suffix)
-        text = self.to_svg()
+        text = self.to_svg(theme)
         with replace_file(path) as file:
             file.write(text.encode())
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import reduce
 from operator import add, mul
-from typing import final
+from typing import Any, final
 
 from graphnn.errors import ShapeError
 from graphnn.graph.layer import Layer
@@ -25,7 +25,19 @@ class Join(Layer):
         """Raise ShapeError unless all shapes are equal."""
         if len({tensor.shape for tensor in inputs}) > 1:
             got = " and ".join(str(tensor.spec) for tensor in inputs)
-            raise ShapeError(f"{self.kind} needs inputs of equal shape", expected=str(inputs[0].spec), got=got)
+            fix = _advice([tensor.shape for tensor in inputs])
+            raise ShapeError(f"{self.kind} needs inputs of equal shape", expected=str(inputs[0].spec), got=got, fix=fix)
+
+
+def _advice(shapes: list[tuple[Any, ...]]) -> str:
+    """What makes unequal shapes equal."""
+    if len({len(shape) for shape in shapes}) > 1:
+        return "give all as many axes, for example with Reshape"
+    unequal = [axis for axis, sizes in enumerate(zip(*shapes, strict=True)) if len(set(sizes)) > 1]
+    if unequal == [len(shapes[0]) - 1]:
+        return f"bring the last axis of all to {shapes[0][-1]}, for example with Linear or a convolution of width 1"
+    axes = ", ".join(map(str, unequal))
+    return f"make axis {axes} equal: pad and stride of the layers in front change it, and so do Pad and Slice"
 
 
 @final

@@ -45,8 +45,9 @@ def line_chart(
     log: bool = False,
     best: Best = "min",
     whole: bool = False,
+    theme: str = "auto",
 ) -> str:
-    """A line chart as SVG text, in a light and a dark theme.
+    """A line chart as SVG text.
 
     Numbers that cannot be drawn (NaN, infinities, not positive on a logarithmic axis) leave a gap, are marked with a
     cross at the upper border, and counted below the title.
@@ -59,14 +60,15 @@ def line_chart(
         log: whether the vertical axis is logarithmic.
         best: which point of each series is marked: "min", "max" or none.
         whole: ticks of the horizontal axis are integers, as those of epochs are.
+        theme: "light", "dark", or "auto" for what the reader's system prefers.
 
     Raises:
-        OptionError: `best` is something else.
+        OptionError: `best` or `theme` is something else.
     """
     if best not in ("min", "max", None):
         raise OptionError("no such best point", where="best", expected="'min', 'max' or None", got=repr(best))
     curves = [_curve(name, index, points, log, best) for index, (name, points) in enumerate(series.items())]
-    return "\n".join(_Chart(curves, log, whole).draw(title, x_label, y_label)) + "\n"
+    return "\n".join(_Chart(curves, log, whole, theme).draw(title, x_label, y_label)) + "\n"
 
 
 def _curve(name: str, index: int, points: Points, log: bool, best: Best) -> Curve:
@@ -94,8 +96,8 @@ def _drawable(number: float) -> bool:
 class _Chart:
     """The geometry of one chart: scales and the places of the legend's rows."""
 
-    def __init__(self, curves: list[Curve], log: bool, whole: bool):
-        self.curves = curves
+    def __init__(self, curves: list[Curve], log: bool, whole: bool, theme: str):
+        self.curves, self.theme = curves, theme
         self.drawn = [curve for curve in curves if curve.pieces]
         points = [point for curve in self.drawn for piece in curve.pieces for point in piece]
         xs = [x for x, _ in points] + [x for curve in curves for x in curve.gaps]
@@ -128,7 +130,8 @@ class _Chart:
         )
         text = ". ".join([f"{y_label} over {x_label}", *map(_told, self.curves)])
         yield f'<title id="title-{name}">{xml(title)}</title><desc id="desc-{name}">{xml(text)}</desc>'
-        yield f'<style>{_css(len(self.curves))}</style><rect class="gnn-paper" width="{WIDTH}" height="{self.height}"/>'
+        yield f"<style>{_css(len(self.curves), self.theme)}</style>"
+        yield f'<rect class="gnn-paper" width="{WIDTH}" height="{self.height}"/>'
         yield f'<text class="gnn-h" x="16" y="30">{xml(shorten(title, 16, WIDTH - 32, bold=True))}</text>'
         missing = sum(len(curve.gaps) for curve in self.curves)
         if missing:
@@ -218,7 +221,7 @@ def _told(curve: Curve) -> str:
     return text + (f", best {number_text(curve.best[1])} at {number_text(curve.best[0])}" if curve.best else "")
 
 
-def _css(count: int) -> str:
+def _css(count: int, theme: str) -> str:
     rules = [
         base(".gnn text", FONT + ";font-size:12px", fill="ink"),
         base(".gnn .gnn-h", "font-size:16px;font-weight:700"),
@@ -236,4 +239,4 @@ def _css(count: int) -> str:
         rules.append(Rule(f".gnn-curve.gnn-series-{index}", {}, f"fill:none;stroke-width:2{dash}"))
     rules.append(base(".gnn .gnn-best", "stroke-width:2", fill="paper"))
     rules.append(Rule(".gnn .gnn-cross", {}, "fill:none;stroke-width:2"))
-    return style_sheet(rules)
+    return style_sheet(rules, theme)

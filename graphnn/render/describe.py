@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -126,10 +128,30 @@ def attributes_of(path: str, node: Node, parameters: Parameters) -> Iterator[str
 
 
 def short_hyperparameters(layer: Layer) -> list[str]:
-    """`name = value` for each but those that are None or False; four lines at most."""
+    """`name = value` for each but those that are None or False; four lines at most, those that were chosen first."""
     said = {key: value for key, value in layer.hyperparameters.items() if value is not None and value is not False}
-    lines = [f"{key} = {plain(value)}" for key, value in said.items()]
+    chosen = _chosen(layer)
+    lines = [f"{key} = {plain(said[key])}" for key in sorted(said, key=lambda key: key not in chosen)]
     return lines if len(lines) <= 4 else [*lines[:3], f"and {len(lines) - 3} more settings"]
+
+
+def activation_of(layer: Layer) -> str:
+    """`act_fn = 'relu'` of a layer that has one by choice, a step that has no node of its own; else ""."""
+    value = _chosen(layer).get("act_fn")
+    return "" if value is None else f"act_fn = {plain(value)}"
+
+
+def _chosen(layer: Layer) -> dict[str, Any]:
+    """The hyper-parameters that differ from what the class takes where nothing is said."""
+    usual = _usual(type(layer))
+    return {key: value for key, value in layer.hyperparameters.items() if usual.get(key) != plain(value)}
+
+
+@lru_cache(maxsize=256)
+def _usual(kind: type[Layer]) -> dict[str, str]:
+    """Default arguments by name, as `plain` text."""
+    parameters = inspect.signature(kind).parameters.values()
+    return {each.name: plain(each.default) for each in parameters if each.default is not each.empty}
 
 
 def differences(nodes: Sequence[Node]) -> dict[str, list[str]]:

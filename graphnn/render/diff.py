@@ -43,14 +43,14 @@ class _Side:
     connections: dict[tuple[str, str], list[str]]
 
 
-def to_svg(diff: GraphDiff) -> str:
+def to_svg(diff: GraphDiff, theme: str = "auto") -> str:
     """The drawing of a diff as SVG text; the same graphs give the same bytes.
 
     Raises:
         BackendError: there is no Graphviz.
     """
     scene, marks, edge_marks = union_scene(diff)
-    return figure(scene, marks, edge_marks)
+    return figure(replace(scene, theme=theme), marks, edge_marks)
 
 
 def union_scene(diff: GraphDiff) -> tuple[Scene, dict[str, str], dict[Edge, str]]:
@@ -64,7 +64,8 @@ def union_scene(diff: GraphDiff) -> tuple[Scene, dict[str, str], dict[Edge, str]
     marks = {key: _mark(key, before, after, lines) for key in _order(before, after)}
     marks, hidden = _near(marks, [*before.connections, *after.connections])
     boxes = tuple(_marked(key, mark, before, after, lines.get(key, [])) for key, mark in marks.items())
-    groups = _groups(before.groups | after.groups, boxes)
+    groups = tuple(_titled(group, lines.get(group.path, [])) for group in _groups(before.groups | after.groups, boxes))
+    marks |= {group.path: "changed" for group in groups if group.path in lines}
     edges = _edges(list(marks), before, after)
     notices = (f"{plural(hidden, 'box')[:-1] + 'es' * (hidden > 1)} far from every edit not drawn",) if hidden else ()
     names = list(dict.fromkeys([diff.before.default_name, diff.after.default_name]))
@@ -212,6 +213,15 @@ def _marked(key: str, mark: str, before: _Side, after: _Side, texts: list[str]) 
     shown = texts[: MOST_LINES - 1] + more if more else texts
     title = f"{sign} {box.title}".strip()
     return replace(box, title=title, category=mark, lines=(*box.lines, *shown), tooltip=(*box.tooltip, *texts))
+
+
+def _titled(group: Group, texts: list[str]) -> Group:
+    """An open module that was itself edited says so in its title, as there is no box to say it."""
+    if not texts:
+        return group
+    more = [f"and {len(texts) - 1} more"] if len(texts) > 1 else []
+    title = " · ".join([f"{MARKS['changed'][0]} {group.title}", texts[0], *more])
+    return replace(group, title=title, tooltip=(*group.tooltip, *texts))
 
 
 def _groups(groups: Mapping[str, Group], boxes: tuple[Box, ...]) -> tuple[Group, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from graphnn.render.layout import (
     COUNT_HEIGHT,
@@ -19,7 +19,7 @@ from graphnn.render.layout import (
     lay_out,
 )
 from graphnn.render.marks import number, point, position, tooltip
-from graphnn.render.palette import BASE, Colour, Rule, base, figure_css, style_sheet
+from graphnn.render.palette import BASE, Colour, Rule, figure_css, style_sheet
 from graphnn.render.scene import Edge, Scene
 from graphnn.render.svg import outline
 from graphnn.render.text import identifier, shorten, text_width, xml
@@ -72,8 +72,9 @@ def _figure(scene: Scene, layout: Layout, marks: Mapping[str, str], edge_marks: 
         yield from _group_title(group)
     for box in layout.boxes:
         yield from _box(box)
+    covered = [*map(_title_place, layout.groups), *(placed.place for placed in layout.boxes)]
     for edge in layout.edges:  # on top of all, as a sign may lie near a box
-        yield from _badge(edge, edge_marks[edge.edge])
+        yield from _badge(edge, edge_marks[edge.edge], covered)
     yield "</g>"
     yield f'<g class="gnn-legend" transform="translate({MARGIN} {number(top + layout.height + MARGIN)})">'
     yield from legend
@@ -88,11 +89,11 @@ def _opening(scene: Scene, width: float, height: float) -> Iterator[str]:
     )
     yield f'<title id="title-{name}">{xml(scene.name)}</title>'
     yield f'<desc id="desc-{name}">{xml(" ".join([scene.description, *scene.notices]))}</desc>'
-    yield f"<style>{figure_css(())}{_css()}</style>"
+    yield f"<style>{figure_css((), scene.theme)}{_css(scene.theme)}</style>"
     yield f'<rect class="gnn-paper" width="{number(width)}" height="{number(height)}"/>'
 
 
-def _css() -> str:
+def _css(theme: str) -> str:
     rules = []
     for mark, (fill, border) in COLOURS.items():
         fills, strokes = (f"diff-{mark}-fill", fill), (f"diff-{mark}-edge", border)
@@ -104,7 +105,7 @@ def _css() -> str:
             Rule(f".gnn-end-{mark}", {"fill": strokes}),
             Rule(f".gnn .gnn-sign-{mark}", {"fill": ("paper", BASE["paper"])}, "font-size:13px;font-weight:700"),
         ]
-    return style_sheet([*rules, base(".gnn-plate", fill="paper")])
+    return style_sheet(rules, theme)
 
 
 def _group(placed: PlacedGroup) -> Iterator[str]:
@@ -116,9 +117,13 @@ def _group(placed: PlacedGroup) -> Iterator[str]:
 
 def _group_title(placed: PlacedGroup) -> Iterator[str]:
     place, shade = placed.place, "odd" if placed.group.path.count("/") % 2 else "even"
-    back = Rectangle(place.x + 5, place.y + 5, math.ceil(text_width(placed.title, TEXT_SIZE, bold=True)) + 8, 17)
-    yield f'<rect class="gnn-back-{shade}" {position(back)}/>'
+    yield f'<rect class="gnn-back-{shade}" {position(_title_place(placed))}/>'
     yield f'<text class="gnn-b" x="{number(place.x + 9)}" y="{number(place.y + 17)}">{xml(placed.title)}</text>'
+
+
+def _title_place(placed: PlacedGroup) -> Rectangle:
+    width = math.ceil(text_width(placed.title, TEXT_SIZE, bold=True)) + 8
+    return Rectangle(placed.place.x + 5, placed.place.y + 5, width, 17)
 
 
 def _box(placed: PlacedBox) -> Iterator[str]:
@@ -160,21 +165,44 @@ def _arrow(shaft: Point, tip: Point) -> str:
     return f"M{point((x - 4 * dy, y + 4 * dx))}L{point(tip)}L{point((x + 4 * dy, y - 4 * dx))}Z"
 
 
-def _badge(placed: PlacedEdge, mark: str) -> Iterator[str]:
+def _badge(placed: PlacedEdge, mark: str, covered: Sequence[Rectangle]) -> Iterator[str]:
     word = mark.removesuffix("-reversed")
     if word == "same":
         return
-    x, y = _middle(placed.curve)
+    x, y = _free_point(placed.curve, covered)
     yield f'<circle class="gnn-end-{word}" cx="{number(x)}" cy="{number(y)}" r="{BADGE}"/>'
     sign = MARKS[word][0]
     yield f'<text class="gnn-sign-{word}" text-anchor="middle" x="{number(x)}" y="{number(y + 4.5)}">{sign}</text>'
 
 
-def _middle(curve: tuple[Point, ...]) -> Point:
-    """The point at half time of the middle Bezier piece."""
-    piece = (len(curve) - 1) // 3 // 2
-    a, b, c, d = curve[3 * piece : 3 * piece + 4]
-    return (a[0] + 3 * b[0] + 3 * c[0] + d[0]) / 8, (a[1] + 3 * b[1] + 3 * c[1] + d[1]) / 8
+def _free_point(curve: tuple[Point, ...], covered: Sequence[Rectangle]) -> Point:
+    """The point of a curve where a sign covers least of these places; of equal ones that nearest to its middle."""
+    pieces = (len(curve) - 1) // 3
+    low, high = (bound([y for _, y in curve]) for bound in (min, max))
+    near = [place for place in covered if low - BADGE < place.y + place.height and place.y < high + BADGE]
+
+    def order(share: float) -> tuple[float, float]:
+        middle = (pieces // 2 + 0.5) / pieces
+        return round(max((_overlap(_point_at(curve, share), place) for place in near), default=0)), abs(share - middle)
+
+    return _point_at(curve, min((index / (8 * pieces) for index in range(1, 8 * pieces)), key=order))
+
+
+def _point_at(curve: tuple[Point, ...], share: float) -> Point:
+    """The point where that share of the Bezier pieces is behind."""
+    pieces = (len(curve) - 1) // 3
+    index = min(int(share * pieces), pieces - 1)
+    t = share * pieces - index
+    weights = ((1 - t) ** 3, 3 * t * (1 - t) ** 2, 3 * t**2 * (1 - t), t**3)
+    x, y = (sum(w * p[axis] for w, p in zip(weights, curve[3 * index : 3 * index + 4], strict=True)) for axis in (0, 1))
+    return x, y
+
+
+def _overlap(centre: Point, place: Rectangle) -> float:
+    """How many pixels deep a sign reaches into a place."""
+    beside = max(place.x - centre[0], 0, centre[0] - place.x - place.width)
+    above = max(place.y - centre[1], 0, centre[1] - place.y - place.height)
+    return max(BADGE - math.hypot(beside, above), 0)
 
 
 def _legend(present: list[str], width: float) -> tuple[list[str], float]:

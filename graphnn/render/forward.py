@@ -10,6 +10,7 @@ from graphnn.graph.layer import InputNode
 from graphnn.ir.tensor_spec import TensorSpec
 from graphnn.render.describe import (
     Parameters,
+    activation_of,
     attributes_of,
     differences,
     outputs_of,
@@ -176,7 +177,8 @@ class ForwardWalk:
         path, counts = frame.path_of(node), self._parameters[frame.path_of(node)]
         name, repeats = self._name_of(frame, node)
         numbers = f"each {counts}" if repeats > 1 and str(counts) else str(counts)
-        title = " · ".join(part for part in (name, node.layer.kind, numbers) if part)
+        own = frame.differences.get(node.name, ())
+        title = " · ".join(part for part in (name, node.layer.kind, *own, numbers) if part)
         parent, level = frame.place
         tooltip = (*attributes_of(path, node, counts), *self._options.facts.get(path, ()))
         self.groups.append(Group(path, parent, title, tooltip, counts.all_frozen, level, repeats))
@@ -227,6 +229,7 @@ class ForwardWalk:
             yield from short_hyperparameters(node.layer)
         else:
             yield from frame.differences.get(node.name, ())
+            yield activation_of(node.layer) if node.graph is None else ""
         yield plural(len(node.graph.nodes), "node") + " inside" if node.graph is not None else ""
         yield zeros
 

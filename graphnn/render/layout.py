@@ -27,6 +27,7 @@ BADGE_GAP = 5
 WIDEST_BADGE = 220
 ROOM_FOR_CORNERS = {"input": 8, "output": 8, "module": 6}  # of rounded ends, and of the second frame of a module
 SPINE_WEIGHT = 4  # pull of an edge to the next row; that of others is 1: chains become straight, and layout faster
+WAY_WEIGHT = 16  # pull of an edge on the main way, which many long edges beside it must not bend
 Point = tuple[float, float]
 
 
@@ -123,30 +124,44 @@ def _reads_backward(layout: Layout) -> bool:
     """Whether boxes side by side mostly stand against the order of their definition, from right to left."""
     rows: dict[float, list[float]] = {}
     for placed in layout.boxes:
-        x, y = _middle(placed.place)
-        rows.setdefault(round(y), []).append(x)
+        if placed.box.role != "level":
+            x, y = _middle(placed.place)
+            rows.setdefault(round(y), []).append(x)
     steps = [right > left for row in rows.values() for left, right in pairwise(row)]
     return 2 * sum(steps) < len(steps)
 
 
 def _mirrored(layout: Layout) -> Layout:
-    """Left and right exchanged."""
+    """Left and right exchanged; the names of rows stay on the left."""
+    names = [placed for placed in layout.boxes if placed.box.role == "level"]
+    low = max((placed.place.x + placed.place.width for placed in names), default=0)
+    left = _left_edge(layout)
+    stays = {placed.box.key for placed in names} if low <= left else set[str]()  # only asked whether a box is in it
+    ends = layout.width + (left if stays else 0)
 
     def place(old: Rectangle) -> Rectangle:
-        return replace(old, x=round(layout.width - old.x - old.width, 1))
+        return replace(old, x=round(ends - old.x - old.width, 1))
 
     def point(old: Point) -> Point:
-        return round(layout.width - old[0], 1), old[1]
+        return round(ends - old[0], 1), old[1]
 
     return replace(
         layout,
-        boxes=tuple(replace(placed, place=place(placed.place)) for placed in layout.boxes),
+        boxes=tuple(p if p.box.key in stays else replace(p, place=place(p.place)) for p in layout.boxes),
         groups=tuple(replace(placed, place=place(placed.place)) for placed in layout.groups),
         edges=tuple(
-            replace(e, curve=tuple(map(point, e.curve)), tip=point(e.tip), label=e.label and point(e.label))
+            e if e.edge.source in stays
+            else replace(e, curve=tuple(map(point, e.curve)), tip=point(e.tip), label=e.label and point(e.label))
             for e in layout.edges
         ),
-    )
+    )  # fmt: skip
+
+
+def _left_edge(layout: Layout) -> float:
+    """Of all but the names of rows."""
+    boxes = [placed.place.x for placed in layout.boxes if placed.box.role != "level"]
+    points = [point[0] for e in layout.edges if e.edge.connections for point in (*e.curve, e.tip)]
+    return min([*boxes, *points], default=0.0)
 
 
 def _lines(box: Box) -> tuple[str, ...]:
@@ -201,7 +216,8 @@ def _question(scene: Scene, sizes: list[tuple[int, int]], titles: list[str]) -> 
     yield from (nodes[index] for index in members.get("", ()))
     for index, edge in enumerate(scene.edges):
         is_spine = level[edge.target] == level[edge.source] + 1 and edge.source not in references
-        weight = SPINE_WEIGHT if is_spine else 1
+        is_way = edge.source in way and edge.target in way
+        weight = (WAY_WEIGHT if is_way else SPINE_WEIGHT) if is_spine else 1
         label = f" label={_blank(count_width(edge), COUNT_HEIGHT)}" if shows_count(edge) else ""
         hidden = "" if edge.connections else " style=invis"
         yield f"n{number[edge.source]} -> n{number[edge.target]} [number={index} weight={weight}{label}{hidden}]"
@@ -220,7 +236,8 @@ def _main_way(scene: Scene, level: Mapping[str, int]) -> set[str]:
     for edge in scene.edges:
         if edge.connections and level[edge.source] == level[edge.target] - 1:
             before.setdefault(edge.target, edge.source)
-    box = max(level, key=level.__getitem__, default=None) if scene.groups else None
+    nodes = [box.key for box in scene.boxes if box.role != "level"]
+    box = max(nodes, key=level.__getitem__, default=None)
     way: set[str] = set()
     while box is not None:
         way.add(box)

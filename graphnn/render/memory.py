@@ -50,8 +50,8 @@ class Mark:
     count: int = 1
 
 
-def memory_svg(plan: Plan, title: str = "memory of a plan") -> str:
-    """The arena over the steps as SVG text, in a light and a dark theme.
+def memory_svg(plan: Plan, title: str = "memory of a plan", theme: str = "auto") -> str:
+    """The arena over the steps as SVG text.
 
     Above, the bytes alive at each step, with the peak. Below, a rectangle for each value from the step that writes it
     to the last one that reads it, at its place in the arena; where a result is written over an input, the next
@@ -60,15 +60,16 @@ def memory_svg(plan: Plan, title: str = "memory of a plan") -> str:
     Args:
         plan: of a model (`plans_of`) or of a program (`make_plan`).
         title: above the picture.
+        theme: "light", "dark", or "auto" for what the reader's system prefers.
     """
-    return "\n".join(_Picture(plan, title).draw()) + "\n"
+    return "\n".join(_Picture(plan, title, theme).draw()) + "\n"
 
 
 class _Picture:
     """The geometry of one picture."""
 
-    def __init__(self, plan: Plan, title: str):
-        self.plan, self.title = plan, title
+    def __init__(self, plan: Plan, title: str, theme: str):
+        self.plan, self.title, self.theme = plan, title, theme
         self.live = live_bytes(plan)
         self.count = max(len(plan.steps), 1)
         self.width = min(max(self.count * STEP_WIDTH, LEAST_WIDTH), MOST_WIDTH)
@@ -118,7 +119,7 @@ class _Picture:
         )
         yield f'<title id="title-{name}">{xml(self.title)}</title>'
         yield f'<desc id="desc-{name}">{xml(f"{subtitle}. {self._peak_text()}. {outside}.")}</desc>'
-        yield f"<style>{_css(present)}</style>"
+        yield f"<style>{_css(present, self.theme)}</style>"
         yield f'<rect class="gnn-paper" width="{width:g}" height="{height:g}"/>'
         lines = (("gnn-h", self.title, 28, 16), ("", subtitle, 48, 12), ("gnn-f", outside, 66, 12))
         for style, text, y, size in lines:
@@ -351,7 +352,7 @@ def _round_step(count: int, most: float) -> int:
         power *= 10
 
 
-def _css(present: Sequence[str]) -> str:
+def _css(present: Sequence[str], theme: str) -> str:
     rules = [
         base(".gnn text", FONT + f";font-size:{TEXT}px", fill="ink"),
         base(".gnn .gnn-h", "font-size:16px;font-weight:700"),
@@ -372,4 +373,4 @@ def _css(present: Sequence[str]) -> str:
         extra = "stroke-width:1" + (f";stroke-dasharray:{dashes}" if dashes else "")
         rules.append(Rule(f".gnn-{name}", {"fill": (f"{name}-fill", fill), "stroke": (f"{name}-edge", border)}, extra))
     rules.append(base(".gnn .gnn-thin", "stroke-width:0.4;stroke-dasharray:none"))
-    return style_sheet(rules)
+    return style_sheet(rules, theme)

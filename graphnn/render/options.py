@@ -11,10 +11,10 @@ from graphnn.errors import OptionError
 from graphnn.graph.graph import Graph
 from graphnn.graph.summary import walk
 from graphnn.render.overlay import Overlay
+from graphnn.render.palette import THEMES
 
 Paths: TypeAlias = str | Iterable[str] | Callable[[str], bool]  # globs, or a predicate on paths
 DIRECTIONS = ("down", "right")
-THEMES = ("auto", "light", "dark")
 COUNTED = ("flops", "memory", "device")  # lines of these are in `facts`; graphnn.node_costs makes them
 SHOWN = ("dtype", "hyperparameters", "inputs", "order", *COUNTED)
 

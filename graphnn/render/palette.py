@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from graphnn.errors import OptionError
+
+THEMES = ("auto", "light", "dark")
 FONT = "font-family:Helvetica,Arial,'Segoe UI',Roboto,sans-serif"
 
 
@@ -109,7 +112,13 @@ class Rule:
 
 
 def style_sheet(rules: Iterable[Rule], theme: str = "auto") -> str:
-    """CSS in one theme; "auto" has the light one, and for readers that know CSS variables also the dark one."""
+    """CSS in one theme; "auto" has the light one, and for readers that know CSS variables also the dark one.
+
+    Raises:
+        OptionError: another theme.
+    """
+    if theme not in THEMES:
+        raise OptionError("there is no such choice", where="theme", expected=", ".join(THEMES), got=repr(theme))
     rules = list(rules)
     plain = [f"{rule.selector}{{{';'.join(_plain_parts(rule, theme))}}}" for rule in rules]
     if theme != "auto":

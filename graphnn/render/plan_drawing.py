@@ -138,26 +138,27 @@ def _place(plan: Plan, step: Step, output: int, updated: dict[int, str]) -> str:
 # -- the picture -------------------------------------------------------------------------------------------------------
 
 
-def plan_svg(plan: Plan, title: str = "plan") -> str:
-    """The table as SVG text, in a light and a dark theme; steps have the colour of their phase, and its name.
+def plan_svg(plan: Plan, title: str = "plan", theme: str = "auto") -> str:
+    """The table as SVG text; steps have the colour of their phase, and its name.
 
     Of a very long plan the first and the last steps are drawn, and the picture says how many are not.
 
     Args:
         plan: of a model (`plans_of`) or of a program (`make_plan`).
         title: above the table.
+        theme: "light", "dark", or "auto" for what the reader's system prefers.
     """
-    return "\n".join(_figure(plan, title)) + "\n"
+    return "\n".join(_figure(plan, title, theme)) + "\n"
 
 
-def _figure(plan: Plan, title: str) -> Iterator[str]:
+def _figure(plan: Plan, title: str, theme: str) -> Iterator[str]:
     rows = plan_rows(plan)
     hidden = max(0, len(rows) - MOST_ROWS)
     head, tail = (rows[: MOST_ROWS // 2], rows[len(rows) - MOST_ROWS // 2 :]) if hidden else (rows, [])
     columns = _columns([*head, *tail])
     width = columns[-1] + LEFT - GAP
     height = TOP + ROW * (len(head) + len(tail) + bool(hidden)) + LEFT
-    yield from _opening(plan, title, width, height, hidden)
+    yield from _opening(plan, title, (width, height), hidden, theme)
     for text, x in zip(HEADER, columns, strict=False):
         yield f'<text class="gnn-b" x="{x:g}" y="{TOP - 10}">{text}</text>'
     yield f'<path class="gnn-axis" d="M{LEFT} {TOP - 4}H{width - LEFT:g}"/>'
@@ -181,7 +182,8 @@ def _columns(rows: Sequence[Row]) -> list[float]:
     return edges
 
 
-def _opening(plan: Plan, title: str, width: float, height: float, hidden: int) -> Iterator[str]:
+def _opening(plan: Plan, title: str, size: tuple[float, float], hidden: int, theme: str) -> Iterator[str]:
+    width, height = size
     name = "plan-" + identifier(title)
     yield (
         f'<svg xmlns="http://www.w3.org/2000/svg" class="gnn" role="img" aria-labelledby="title-{name} desc-{name}" '
@@ -190,7 +192,7 @@ def _opening(plan: Plan, title: str, width: float, height: float, hidden: int) -
     subtitle = f"{_title(plan).removeprefix('plan of ')}, most alive at once {bytes_text(plan.peak_bytes)}"
     subtitle += f" · {plural(hidden, 'row')} not drawn" if hidden else ""
     yield f'<title id="title-{name}">{xml(title)}</title><desc id="desc-{name}">{xml(subtitle)}</desc>'
-    yield f'<style>{_css()}</style><rect class="gnn-paper" width="{width:g}" height="{height:g}"/>'
+    yield f'<style>{_css(theme)}</style><rect class="gnn-paper" width="{width:g}" height="{height:g}"/>'
     yield f'<text class="gnn-h" x="16" y="28">{xml(shorten(title, 16, width - 32, bold=True))}</text>'
     yield f'<text x="16" y="48">{xml(subtitle)}</text>'
 
@@ -208,7 +210,7 @@ def _drawn(row: Row, columns: Sequence[float], y: float, width: float) -> Iterat
     yield "</g>"
 
 
-def _css() -> str:
+def _css(theme: str) -> str:
     rules = [
         base(".gnn text", FONT + f";font-size:{TEXT}px", fill="ink"),
         base(".gnn .gnn-h", "font-size:16px;font-weight:700"),
@@ -220,4 +222,4 @@ def _css() -> str:
     for phase in ("forward", "backward", "update"):
         fill, _ = CATEGORIES[STYLES[phase][0]]
         rules.append(Rule(f".gnn-{phase}", {"fill": (f"{phase}-fill", fill)}))
-    return style_sheet(rules)
+    return style_sheet(rules, theme)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
@@ -33,6 +34,8 @@ MOST_CLOSED = 150  # boxes; with more, nodes inside of a module are drawn as one
 MEMBERS = 9  # ops listed in the box of a fused group
 NAMED_OPS = 4  # ops listed on a closed box
 
+MEANINGS = {r"residual:\d+": "kept by the forward run", r"cotangent[:_]\d+": "gradient of an output"}  # of inputs
+
 # The family of an op, which gives the colour; everything else moves data.
 FAMILIES: tuple[tuple[str, tuple[type, ...]], ...] = (
     ("product", (MatMul, ConvolutionOp)),
@@ -45,7 +48,9 @@ FAMILIES: tuple[tuple[str, tuple[type, ...]], ...] = (
 )
 
 
-def program_svg(program: Program, title: str = "program", expand: str | None = None) -> str:
+def program_svg(
+    program: Program, title: str = "program", expand: str | None = None, direction: str = "down", theme: str = "auto"
+) -> str:
     """The ops of a program as SVG text: one box for each, in a frame for each node and phase.
 
     Values have the numbers that `to_text` gives them. A scalar constant is written into the op that reads it.
@@ -55,11 +60,13 @@ def program_svg(program: Program, title: str = "program", expand: str | None = N
         title: above the picture.
         expand: glob of node paths ("encoder/*") whose ops are shown; the others are closed boxes, and only those next
             to an open one are drawn. None: all are open in a small program, and all closed in a large one.
+        direction: "down" or "right": where values flow to.
+        theme: "light", "dark", or "auto" for what the reader's system prefers.
 
     Raises:
         OptionError: nothing matches `expand`. BackendError: there is no Graphviz.
     """
-    return draw(program_scene(program, title, expand))
+    return draw(replace(program_scene(program, title, expand), direction=direction, theme=theme))
 
 
 def program_scene(program: Program, title: str = "program", expand: str | None = None) -> Scene:
@@ -181,6 +188,7 @@ class _Walk:
         category = "parameter" if is_stored else "input"
         lines = (
             value.name.removesuffix(":"),
+            *(meaning for pattern, meaning in MEANINGS.items() if re.fullmatch(pattern, value.name)),
             _shape(value.spec),
             *(["also returned"] if value in self._also_returned else []),
         )

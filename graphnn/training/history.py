@@ -128,15 +128,16 @@ class History:
 
     # -- pictures -----------------------------------------------------------------------------------------------------
 
-    def to_svg(self, *columns: str, log: bool = False) -> str:
+    def to_svg(self, *columns: str, log: bool = False, theme: str = "auto") -> str:
         """Columns over the epochs as SVG text, the best epoch of each marked.
 
         Args:
             columns: of numbers; by default "loss" and, where there is one, "val_loss".
             log: logarithmic vertical axis.
+            theme: "light", "dark", or "auto" for what the reader's system prefers.
 
         Raises:
-            OptionError: no such column.
+            OptionError: no such column or theme.
         """
         from graphnn.render.chart import line_chart
 
@@ -144,11 +145,11 @@ class History:
         best = "max" if all(resolve_mode("auto", name) == "max" for name in names) else "min"
         series = {name: list(self._points(name)) for name in names}
         y_label = ", ".join(names)
-        return line_chart(series, title="Training", x_label="epoch", y_label=y_label, log=log, best=best, whole=True)
+        return line_chart(series, "Training", "epoch", y_label, log, best, whole=True, theme=theme)
 
-    def plot(self, path: str | os.PathLike[str], *columns: str, log: bool = False) -> None:
+    def plot(self, path: str | os.PathLike[str], *columns: str, log: bool = False, theme: str = "auto") -> None:
         """Write `to_svg` to a file, all or nothing."""
-        _write(path, self.to_svg(*columns, log=log))
+        _write(path, self.to_svg(*columns, log=log, theme=theme))
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
         return bundle(repr(self), self.to_svg if "loss" in self else None)

@@ -49,7 +49,7 @@ class Loop:
                 if self._ended:
                     break
                 if self._progress:
-                    self._progress.start_epoch(epoch - first + 1, self.epochs, self.batches.steps)
+                    self._progress.start_epoch(epoch + 1, first + self.epochs, self.batches.steps)
                 self._tell("on_epoch_begin", epoch)
                 self._tell("on_epoch_end", self._epoch(epoch))
         finally:

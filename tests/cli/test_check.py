@@ -71,7 +71,6 @@ def test_a_wrong_gradient_is_named(faulty, capsys):
     assert (data["ok"], data["error"]["where"]) == (False, "guilty")
 
 
-@pytest.mark.filterwarnings("ignore:invalid value")
 def test_numbers_that_are_not_finite_are_named(faulty, capsys):
     assert main(["check", "faulty.py:root"]) == 1
     assert "root: an output is not finite" in capsys.readouterr().err
@@ -80,3 +79,12 @@ def test_numbers_that_are_not_finite_are_named(faulty, capsys):
 def test_parameters_that_no_gradient_reaches_are_noted(faulty, capsys):
     assert main(["check", "faulty.py:whole"]) == 0
     assert "note: no gradient reaches the parameters of lost" in capsys.readouterr().out
+
+
+def test_infinities_are_named_and_not_warned_of(run):
+    text = "import graphnn as gnn\nfrom graphnn import layers\nx = gnn.Input(('batch', 4), name='x')\n"
+    text += "h = layers.Exponential(name='grow')(layers.ScalarMultiply(1e4, name='much')(x))\ngraph = gnn.Graph(x, h)\n"
+    Path("large.py").write_text(text, encoding="utf-8")
+    code, _, err = run("check", "large.py:graph")
+    assert code == 1
+    assert err.startswith("graphnn: grow: an output is not finite\n")

@@ -14,6 +14,7 @@ from graphnn.cli import doctor, main
 from graphnn.cli.target import load_graph
 from graphnn.files.npz import load_arrays
 from graphnn.model import Model
+from graphnn.render.units import bytes_text
 
 
 def test_doctor_tells_about_every_part(capsys):
@@ -35,7 +36,7 @@ def test_doctor_tells_about_every_part(capsys):
         f"{engine.target.name}, {engine.target.registers} vector registers of"
     )
     assert data["engine cpu"]["threads"].startswith(f"{graphnn.num_threads()}, of {allowed_cores()} cores")
-    assert data["engine cpu"]["cache"] == f"{status.folder}: {status.entries} kernels, {status.nbytes} bytes"
+    assert data["engine cpu"]["cache"] == f"{status.folder}: {status.entries} kernels, {bytes_text(status.nbytes)}"
     assert data["folders"]["working"] == str(Path.cwd())
     assert main(["doctor"]) == 0
     assert "  reference     works, on NumPy" in capsys.readouterr().out
@@ -83,6 +84,12 @@ def test_demo_leaves_files_for_the_other_commands(capsys):
     assert f"test accuracy {accuracy:.2%}" in out
     suggested = [line.split()[1:] for line in out.splitlines() if line.startswith("  graphnn ")]
     assert [main(arguments) for arguments in suggested] == [0, 0, 0]
+
+
+def test_demo_without_an_epoch_draws_no_curve(capsys):
+    assert main(["demo", "--out", "out", "--epochs", "0"]) == 0
+    assert not Path("out/history.svg").exists()
+    assert "test accuracy" in capsys.readouterr().out
 
 
 def test_demo_without_scikit_learn_says_how_to_get_it(monkeypatch, capsys):

@@ -20,3 +20,9 @@ def test_native_steps_and_their_code(capsys):
 def test_code_is_asked_for_with_native(capsys):
     assert main(["explain", "net.py:graph", "--ir"]) == 1
     assert "--native" in capsys.readouterr().err
+
+
+def test_parts_of_the_other_explanation_are_refused_beside_native(capsys):
+    for option in ("--program", "--plan", "--raw"):
+        assert main(["explain", "net.py:graph", "--native", option]) == 1
+        assert "fix: leave out --native" in capsys.readouterr().err

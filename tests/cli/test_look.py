@@ -109,15 +109,46 @@ def test_programs_plans_and_their_memory_are_views_too(capsys):
     ("arguments", "words"),
     [
         (["-o", "net.png"], "the file ending names no format"),
-        (["-o", "net.svg", "--view", "inside"], "no such view"),
         (["-o", "net.svg", "--depth", "-1"], "not a depth"),
-        (["-o", "missing/net.svg"], "No such file or directory"),
+        (["-o", "missing/net.svg"], "No such file or directory: 'missing/net.svg'"),
+        (["-o", "net.svg", "--part", "training"], "with one of the views memory, program, plan"),
     ],
 )
 def test_a_picture_that_cannot_be_made(arguments, words, capsys):
     assert main(["render", "net.py:graph", *arguments]) == 1
     assert words in capsys.readouterr().err
     assert not list(Path().glob("net.svg"))
+
+
+def test_a_target_that_cannot_be_connected_is_drawn_so_far(capsys):
+    text = Path("net.py").read_text(encoding="utf-8") + "layers.Add(name='join')(x, hidden)\n"
+    Path("bad.py").write_text(text, encoding="utf-8")
+    assert main(["render", "bad.py:graph", "-o", "bad.svg", "--theme", "dark"]) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "bad.svg: the graph so far" in captured.err
+    assert "join: Add needs inputs of equal shape" in captured.err
+    roles = [part.get("data-role") for part in ElementTree.parse("bad.svg").iter() if part.get("data-role")]
+    assert roles == ["input", "layer", "layer", "failure"]
+    assert main(["render", "bad.py:graph", "-o", "bad.dot"]) == 1
+    assert not Path("bad.dot").exists()
+
+
+@pytest.mark.parametrize(("option", "value"), [("--view", "inside"), ("--of", "money"), ("--theme", "pink")])
+def test_a_choice_that_there_is_not_is_a_usage_error(option, value, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["render", "net.py:graph", "-o", "net.svg", option, value])
+    assert caught.value.code == 2
+    assert f"invalid choice: {value!r}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("view", ["memory", "program", "plan"])
+def test_pictures_of_programs_have_themes_too(view, capsys):
+    arguments = ["render", "net.py:graph", "-o", "-", "--view", view, "--theme", "dark"]
+    assert main(arguments) == 0
+    assert "prefers-color-scheme" not in capsys.readouterr().out
+    assert main(["diff", "net.py:graph", "net.py:other", "-o", "-", "--theme", "dark"]) == 0
+    assert capsys.readouterr().out == diff(load_graph("net.py:graph"), load_graph("net.py:other")).to_svg("dark")
 
 
 # -- explain -----------------------------------------------------------------------------------------------------------

@@ -58,6 +58,21 @@ def test_a_name_may_be_left_out_where_there_is_only_one():
     assert "graph, model, other" in str(caught.value)
 
 
+def test_a_file_of_functions_alone_needs_a_name():
+    Path("functions.py").write_text("def build():\n    return None\n", encoding="utf-8")
+    with pytest.raises(GraphError, match=r"there is no network[\s\S]*functions\.py:name with the name of a function"):
+        load_target("functions.py")
+
+
+@pytest.mark.parametrize("target", ["chatty.py:graph", "chatty:graph", "chatty.py:build"])
+def test_what_the_users_code_prints_is_no_result(target, run):
+    text = Path("net.py").read_text(encoding="utf-8").replace("def build():", "def build():\n    print('built')")
+    Path("chatty.py").write_text(text + "print('loaded')\n", encoding="utf-8")
+    code, out, err = run("summary", target, "--json")
+    assert (code, json.loads(out)["name"]) == (0, "tiny")
+    assert "loaded\n" in err
+
+
 def test_a_graph_file_is_read_and_runs_nothing():
     Path("tiny.json").write_text(load_graph("net.py:graph").to_json(), encoding="utf-8")
     Path("with:colon.json").write_text(Path("tiny.json").read_text(encoding="utf-8"), encoding="utf-8")
@@ -75,7 +90,7 @@ def test_a_graph_file_is_read_and_runs_nothing():
         ("nowhere.py:graph", "no such file"),
         ("nowhere.json", "no such file"),
         ("no_such_module:graph", "ModuleNotFoundError"),
-        ("net.py:missing", "a Graph or Model: graph, model, other"),
+        ("net.py:missing", "there is no such name\n  expected: a Graph or Model: graph, model, other\n  got: missing"),
         ("net.py:number", "got: 3"),
         ("net.py:broken", "NameError: name 'undefined_name' is not defined"),
         ("data.npz", "no text"),

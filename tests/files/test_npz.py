@@ -113,6 +113,9 @@ def test_the_suffix_may_be_left_out(tmp_path):
     assert os.listdir(tmp_path) == ["m.npz"]
     assert load_arrays(tmp_path / "m")["a"].shape == load_arrays(tmp_path / "m.npz")["a"].shape == (3,)
     assert npz_path("epoch.3").name == "epoch.3.npz"
+    (tmp_path / "graph.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(FileFormatError, match=r"graph\.json: this is no npz file"):
+        load_arrays(tmp_path / "graph.json")
     with pytest.raises(FileNotFoundError, match=r"other\.npz"):
         load_arrays(tmp_path / "other")
 

@@ -62,6 +62,21 @@ def test_nothing_is_broadcast(kind):
         kind()(x, y)
 
 
+@pytest.mark.parametrize(
+    ("shape", "advice"),
+    [
+        (("batch", 5, 8), "bring the last axis of all to 4, for example with Linear"),
+        (("batch", 6, 4), r"make axis 1 equal: pad and stride"),
+        (("other", 6, 8), r"make axis 0, 1, 2 equal"),
+        (("batch", 20), "as many axes, for example with Reshape"),
+    ],
+)
+def test_unequal_shapes_come_with_advice(shape, advice):
+    x, other = Input(("batch", 5, 4), name="x"), Input(shape, name="other")
+    with pytest.raises(ShapeError, match=f"fix: .*{advice}"):
+        Add(name="join")(x, other)
+
+
 def test_sums_of_integers_stay_integers_and_kinds_are_not_mixed():
     """A33."""
     x, y = Input(("batch",), name="x", dtype="int64"), Input(("batch",), name="y")

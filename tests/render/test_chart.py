@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from graphnn.errors import OptionError
 from graphnn.render.chart import line_chart
+from graphnn.render.palette import SERIES
 from graphnn.render.scale import decimate, scale_of
 from graphnn.training.history import History
 
@@ -191,3 +192,15 @@ def test_the_axis_of_a_short_history_counts_epochs():
     root = parse(history.to_svg())
     middle = [element.text for element in root.iter(f"{SVG}text") if element.get("text-anchor") == "middle"]
     assert [text for text in middle if text != "epoch" and text != "loss"] == ["1", "2", "3"]
+
+
+@pytest.mark.parametrize(("theme", "other"), [("light", "dark"), ("dark", "light")])
+def test_a_chart_may_have_one_theme_alone(theme, other, tmp_path):
+    history = History()
+    history.append({"epoch": 1, "loss": 0.5})
+    history.plot(tmp_path / "loss.svg", theme=theme)
+    svg = (tmp_path / "loss.svg").read_text(encoding="utf-8")
+    assert getattr(SERIES[0], theme) in svg
+    assert getattr(SERIES[0], other) not in svg
+    with pytest.raises(OptionError, match="auto, light, dark"):
+        history.to_svg(theme="pink")

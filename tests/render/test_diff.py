@@ -1,5 +1,6 @@
 """The picture of a diff: every edit is there by colour, sign and word, in both themes."""
 
+import math
 import re
 import time
 from xml.etree import ElementTree
@@ -8,13 +9,14 @@ import pytest
 from hypothesis import given, settings
 
 import drawn_graphs
-from graphnn import layers
+from graphnn import layers, modules
+from graphnn.errors import OptionError
 from graphnn.graph.diff import diff
 from graphnn.graph.graph import Graph
 from graphnn.graph.layer import Input
 from graphnn.graph.surgery import delete, insert, replace, rewire
 from graphnn.render.diff import MOST_BOXES, union_scene
-from graphnn.render.diff_svg import COLOURS, MARKS
+from graphnn.render.diff_svg import BADGE, COLOURS, MARKS
 from graphnn.render.palette import BASE, contrast
 from random_graphs import graphs
 
@@ -51,6 +53,39 @@ def edited():
     after = insert(before, layers.Sigmoid(), "new", after="inner/one")
     after = replace(delete(after, "b"), "a", layers.Linear(4, bias=False))
     return diff(before, after)
+
+
+def parts_of(separate_gates):
+    x = Input(("batch", "time", 4), name="x")
+    return Graph(x, modules.WavenetResidualModule(4, 4, 1, 2, separate_gates=separate_gates, name="block")(x))
+
+
+def test_an_edited_module_that_is_open_says_so_in_its_title():
+    root = parse(diff(parts_of(separate_gates=False), parts_of(separate_gates=True)))
+    title = "~ block · WavenetResidualModule · changed separate_gates: False → True"
+    assert title in words(root)
+
+
+def test_signs_on_edges_leave_titles_readable():
+    root = parse(diff(parts_of(separate_gates=False), parts_of(separate_gates=True)))
+    plates = [e for e in root.iter(f"{SVG}rect") if e.get("class", "").startswith("gnn-back")]
+    signs = [(float(e.get("cx")), float(e.get("cy"))) for e in root.iter(f"{SVG}circle")]
+    assert plates
+    assert len(signs) >= 4
+    for plate in plates:
+        x, y, width, height = (float(plate.get(key)) for key in ("x", "y", "width", "height"))
+        for cx, cy in signs:
+            beside, above = max(x - cx, 0, cx - x - width), max(y - cy, 0, cy - y - height)
+            assert math.hypot(beside, above) >= BADGE - 1
+
+
+@pytest.mark.parametrize(("theme", "kept", "other"), [("light", "light", "dark"), ("dark", "dark", "light")])
+def test_a_picture_may_have_one_theme_alone(theme, kept, other):
+    svg = edited().to_svg(theme)
+    assert getattr(COLOURS["added"][0], kept) in svg
+    assert getattr(COLOURS["added"][0], other) not in svg
+    with pytest.raises(OptionError, match="auto, light, dark"):
+        edited().to_svg("pink")
 
 
 def test_each_edit_is_marked_by_sign_and_word():

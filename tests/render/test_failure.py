@@ -38,6 +38,7 @@ def test_the_picture_has_the_graph_so_far_both_shapes_and_the_failing_node():
     assert "Add needs inputs of equal shape" in words
     assert "float32[batch, time, 32]" in words
     assert "float32[batch, time, 64]" in words
+    assert "fix: bring the last axis of all to 32" in words
     root = ElementTree.fromstring(failure_svg(error))
     (red,) = [node for node in root.iter() if node.get("data-role") == "failure"]
     assert red.get("data-category") == "failure"

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import drawn_graphs
-from graphnn import layers
+from graphnn import layers, modules
 from graphnn.errors import BackendError
 from graphnn.graph.graph import Graph
 from graphnn.graph.layer import Input
@@ -168,3 +168,19 @@ def test_the_engine_says_nothing_of_its_own(capfd):
     assert captured.err == captured.out == ""
     positions("digraph { a [shape=unheard_of] }")  # the C library warns of it on the standard error stream
     assert capfd.readouterr().err == ""
+
+
+def test_a_chain_stays_in_one_column_beside_many_long_connections():
+    """The blocks of a WaveNet, closed, whose skip connections all go into one sum."""
+    x = h = Input(("batch", "time", 4), name="x")
+    skips = []
+    for index in range(10):
+        outputs = modules.WavenetResidualModule(4, 4, 2**index, 2, name=f"block_{index}")(h)
+        h = outputs["y_main"]
+        skips.append(outputs["y_skip"])
+    graph = Graph(x, layers.Add(name="sum_of_skips")(*skips))
+    for depth in (0, 1):
+        layout = lay_out(build_scene(graph, depth=depth))
+        middles = {placed.box.key: placed.place.x + placed.place.width / 2 for placed in layout.boxes}
+        chain = [key for key in middles if depth == 0 or key == "x" or key.endswith(("multiply_gate", "conv_1x1"))]
+        assert max(middles[key] for key in chain) - min(middles[key] for key in chain) <= 1

@@ -93,7 +93,8 @@ def test_further_lines_are_shown_when_asked_for():
         if box.key == "linear"
     )
     added = set(full.lines) - set(plain.lines)
-    assert {"float32", "from (batch, 3)", "n_out = 2", "act_fn = LeakyReLU(alpha=0.25)"} <= added
+    assert {"float32", "from (batch, 3)", "n_out = 2"} <= added
+    assert "act_fn = LeakyReLU(alpha=0.25)" in full.lines
     assert [badge.text for badge in full.badges] == ["step 1"]
 
 
@@ -138,3 +139,26 @@ def test_a_closed_module_says_what_sets_it_apart():
         f"block_{dilation}": f"dilation = {dilation}" for dilation in (1, 2, 4)
     }
     assert not any("=" in line for box in build_scene(drawn_graphs.nested(), depth=0).boxes for line in box.lines)
+
+
+def test_settings_that_were_chosen_come_before_those_that_are_usual():
+    x = Input(("batch", "time", 3), name="x")
+    layer = layers.Conv1D(2, 2, bias=False, dilation=4, init="he_normal", name="conv")
+    (_, box, _) = build_scene(Graph(x, layer(x)), show="hyperparameters").boxes
+    assert box.lines[-4:] == ("out_ch = 2", "kernel_width = 2", "dilation = 4", "and 4 more settings")
+
+
+def test_an_activation_inside_a_layer_is_said_where_it_was_chosen():
+    x = Input(("batch", "time", 3), name="x")
+    h = layers.Linear(3, act_fn="gelu", name="chosen")(layers.Linear(3, name="none")(x))
+    boxes = build_scene(Graph(x, layers.LSTM(3, name="usual")(h))).boxes
+    said = {box.key: [line for line in box.lines if line.startswith("act_fn")] for box in boxes if box.role == "layer"}
+    assert said == {"none": [], "chosen": ["act_fn = 'gelu'"], "usual": []}
+
+
+def test_open_modules_of_one_kind_say_what_sets_them_apart():
+    x = h = Input(("batch", "time", 4), name="x")
+    for index in range(3):
+        h = modules.WavenetResidualModule(4, 4, 2**index, 2, name=f"block_{index}")(h)["y_main"]
+    titles = [group.title for group in build_scene(Graph(x, h)).groups]
+    assert [title.split(" · ")[2] for title in titles] == ["dilation = 1", "dilation = 2", "dilation = 4"]

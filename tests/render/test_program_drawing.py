@@ -178,3 +178,13 @@ def test_a_long_plan_is_cut_in_the_middle_and_says_so():
     steps = [int(g.get("data-step")) for g in root.iter(f"{SVG}g") if g.get("class") == "gnn-row"]
     assert steps == [*range(MOST_ROWS // 2), *range(500 - MOST_ROWS // 2, 500)]
     assert "… 100 rows not drawn …" in svg
+
+
+def test_what_backward_is_given_is_told_in_words():
+    x = gnn.Input(("batch", 4), name="residual_x")
+    model = gnn.Model(gnn.Graph(x, gnn.layers.Tanh(name="tanh")(x)), device="reference")
+    programs = gnn.programs_of(model, np.zeros((2, 4), "float32"))
+    (forward, backward) = (program_scene(programs[name]).boxes for name in ("forward", "backward"))
+    given = {box.lines[0]: box.lines[1] for box in backward if box.role == "input"}
+    assert given == {"residual:0": "kept by the forward run", "cotangent:0": "gradient of an output"}
+    assert [box.lines for box in forward if box.role == "input"] == [("residual_x", "(2, 4)")]

@@ -4,7 +4,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import drawn_graphs
+from graphnn import modules
 from graphnn.graph.flatten import flatten
+from graphnn.graph.graph import Graph
+from graphnn.graph.layer import Input
 from graphnn.render.layout import lay_out
 from graphnn.render.schedule_view import LEVEL
 from graphnn.render.views import build_scene
@@ -46,3 +49,15 @@ def test_boxes_of_a_level_stand_side_by_side():
     assert all(max(row) - min(row) <= 1 for row in heights)
     assert [min(row) for row in heights] == sorted(min(row) for row in heights)
     assert layout.groups == ()
+
+
+def test_what_comes_first_stands_left_and_the_names_of_rows_further_left():
+    x, skip = Input(("batch", "time", 4), name="x_main"), Input(("batch", "time", 4), name="x_skip", optional=True)
+    module = modules.WavenetResidualModule(4, 4, 4, 2, separate_gates=True, name="m")
+    layout = lay_out(build_scene(Graph([x, skip], module(x, skip)), "schedule"))
+    left = {placed.box.key: placed.place.x for placed in layout.boxes}
+    assert left["m/conv_filter"] < left["m/conv_gate"]
+    assert left["m/tanh"] < left["m/sigm"]
+    right_of_names = max(p.place.x + p.place.width for p in layout.boxes if p.box.key.startswith(LEVEL))
+    assert right_of_names < min(x for key, x in left.items() if not key.startswith(LEVEL))
+    assert max(p.place.x + p.place.width for p in layout.boxes) <= layout.width

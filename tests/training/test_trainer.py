@@ -270,6 +270,15 @@ def test_the_log_of_a_file_has_no_control_characters(capsys):
     assert "\x1b" not in log
 
 
+def test_the_log_counts_epochs_as_the_history_does(capsys):
+    trainer = trainer_of(gnn.Model(classifier()))
+    for _ in range(2):
+        trainer.fit(data(), epochs=2)
+    log = capsys.readouterr().err.splitlines()
+    assert [line.split("  ")[0] for line in log] == ["epoch 1/2", "epoch 2/2", "epoch 3/4", "epoch 4/4"]
+    assert trainer.history["epoch"] == [1, 2, 3, 4]
+
+
 X, Y = data()
 BAD = {
     "rank of x": (lambda t: t.train_step(X[0], Y), ShapeError, "x"),
