@@ -70,8 +70,8 @@ class Model:
         self.parameters = self._store(initial, Kind.PARAMETER)
         self.states = self._store(initial, Kind.STATE)
         self.gradients = ArrayStore({path: self._zeros(array) for path, array in self.parameters.items()})
-        self._frozen_nodes: set[str] = set()  # only looked up in, never gone through
-        self._fixed_parameters: set[str] = set()
+        self._frozen_nodes: frozenset[str] = frozenset()  # only looked up in, never gone through
+        self._fixed_parameters: frozenset[str] = frozenset()
         self._compiled: Compilations[ForwardBackward] = Compilations()
         self._last: Run | None = None
 
@@ -85,7 +85,7 @@ class Model:
         return ArrayStore({path: self._backend.to_device(array) for path, array in chosen.items()})
 
     def _zeros(self, array: Array) -> Array:
-        return self._backend.to_device(np.zeros(array.shape, array.dtype))
+        return self._backend.zeros(array.shape, array.dtype.name)
 
     # -- running ------------------------------------------------------------------------------------------------------
 
@@ -239,11 +239,11 @@ class Model:
 
     def frozen_nodes(self) -> frozenset[str]:
         """Paths of all leaf nodes that are frozen, themselves or through a node around them."""
-        return frozenset(self._frozen_nodes)
+        return self._frozen_nodes
 
     def fixed_parameters(self) -> frozenset[str]:
         """Paths of parameters that are not trained."""
-        return frozenset(self._fixed_parameters)
+        return self._fixed_parameters
 
     # -- parameters ---------------------------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import ClassVar, TypeAlias, final
 
 from graphnn.errors import ShapeError
@@ -90,18 +91,26 @@ class Tiled(Op):
     def may_overwrite(self, source: int, output: int) -> bool:
         """Whether each tile may write its part of an output over its own part of an input."""
         axis = self.input_axes[source]
-        return axis is not None and axis == self.output_axes[output] and _is_read_before(self.body, source, output)
+        return axis is not None and axis == self.output_axes[output] and self._is_read_before(source, output)
 
+    def _is_read_before(self, source: int, output: int) -> bool:
+        """Whether the input, in any order of the body, has been read by all when the output is written."""
+        given, made = self.body.inputs[source], self.body.outputs[output]
+        maker, readers = self._makers.get(made), self._readers.get(given, [])
+        if maker is None or given in self.body.outputs or any(_is_view(i) for i in (maker, *readers)):
+            return False
+        others = [i for i in readers if i is not maker]
+        if len(others) < len(readers) and not _works_in_place(maker, given, made):
+            return False
+        return not others or _leading_to(self.body, maker).issuperset(others)
 
-def _is_read_before(body: Program, source: int, output: int) -> bool:
-    """Whether the input, in any order of the body, has been read by all when the output is written."""
-    given, made = body.inputs[source], body.outputs[output]
-    maker = next((i for i in body.instructions if made in i.outputs), None)
-    readers = users(body).get(given, [])
-    if maker is None or given in body.outputs or any(_is_view(i) for i in (maker, *readers)):
-        return False
-    ahead = _leading_to(body, maker)
-    return all(_works_in_place(i, given, made) if i is maker else i in ahead for i in readers)
+    @cached_property
+    def _makers(self) -> dict[Value, Instruction]:
+        return {value: instruction for instruction in self.body.instructions for value in instruction.outputs}
+
+    @cached_property
+    def _readers(self) -> dict[Value, list[Instruction]]:
+        return users(self.body)
 
 
 def _is_view(instruction: Instruction) -> bool:

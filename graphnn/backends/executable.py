@@ -48,5 +48,9 @@ class Backend(ABC):
         """A copy in the backend's memory."""
 
     @abstractmethod
+    def zeros(self, shape: tuple[int, ...], dtype: str) -> Array:
+        """A new array of zeros; where the system gives memory out when it is first used, it takes none before."""
+
+    @abstractmethod
     def to_host(self, array: Array) -> Array:
         """A NumPy copy."""

@@ -35,6 +35,10 @@ class ReferenceBackend(Backend):
         """A contiguous copy."""
         return self.xp.array(array, order="C", copy=True)
 
+    def zeros(self, shape: tuple[int, ...], dtype: str) -> Array:
+        """See Backend."""
+        return self.xp.zeros(shape, dtype)
+
     def to_host(self, array: Array) -> np.ndarray:
         """A NumPy copy."""
         return array.copy() if isinstance(array, np.ndarray) else array.get()

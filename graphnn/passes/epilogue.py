@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Collection, Iterator
 
-from graphnn.ir.program import Value
+from graphnn.ir.program import Phase, Value
 from graphnn.ops.creation import Fill
 from graphnn.passes.flow import POINTWISE, Flow, Role
 
@@ -75,8 +75,13 @@ def _followers(flow: Flow, contraction: int, taken: Collection[int]) -> list[int
 
 
 def _is_alike(flow: Flow, contraction: int, number: int) -> bool:
-    shape, phase = flow.value(contraction).spec.shape, flow.phases[contraction]
-    return flow.phases[number] is phase and _fits(flow, number, shape, {flow.value(contraction)})
+    may_follow = follows(flow.phases[contraction], flow.phases[number])
+    return may_follow and _fits(flow, number, flow.value(contraction).spec.shape, {flow.value(contraction)})
+
+
+def follows(contraction: Phase, other: Phase) -> bool:
+    """Whether elementwise work of a phase may stand behind a contraction of another: a gradient updates its weight."""
+    return other is contraction or (contraction is Phase.BACKWARD and other is Phase.UPDATE)
 
 
 def _side_chain(

@@ -96,8 +96,10 @@ def _instruction(flow: Flow, group: Copies) -> Instruction:
     if flow.roles[group.members[0]] is Role.OTHER:
         return first
     body = body_of_group(flow, group.members, group.outputs)
+    if len(body.program.instructions) == 1:
+        return first
     places = _in_place(body)
-    if len(body.program.instructions) == 1 or (len(group.members) == 1 and places is None):
+    if len(group.members) == 1 and places is None:
         return first
     most = max(group.members, key=lambda number: (flow.roles[number] is Role.CONTRACTION, _size(flow, number), -number))
     return Instruction(Fused(body.program, places or ()), body.inputs, body.outputs, flow.instruction(most).origin)
@@ -111,12 +113,16 @@ def _size(flow: Flow, number: int) -> int:
 def _in_place(body: Body) -> tuple[tuple[int, int], ...] | None:
     """Pairs of an input and an output that may share memory; None for what is neither a contraction nor a nest.
 
-    A contraction may read its operands, and those of its epilogue, after it has begun to write.
+    A contraction reads its operands after it has begun to write, but those of its epilogue element by element.
     """
     inside = body.program
-    if contraction_of(inside) is not None:
-        return ()
     pairs = [(i, o) for o in range(len(inside.outputs)) for i in range(len(inside.inputs))]
+    if contraction_of(inside) is not None:
+        once = {value for i in inside.instructions if not isinstance(i.op, POINTWISE) for value in i.inputs}
+        return tuple(
+            (i, o) for i, o in pairs
+            if inside.inputs[i].spec == inside.outputs[o].spec and inside.inputs[i] not in once
+        )  # fmt: skip
     if _is_flat(inside):
         return tuple((i, o) for i, o in pairs if inside.inputs[i].spec == inside.outputs[o].spec)
     nest = analyse(inside)

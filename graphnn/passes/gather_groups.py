@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from graphnn.ir.program import Value
 from graphnn.ops.creation import Fill
-from graphnn.passes.epilogue import epilogue_of, is_epilogue
+from graphnn.passes.epilogue import epilogue_of, follows, is_epilogue
 from graphnn.passes.flow import POINTWISE, Flow, Role, body_of_group
 from graphnn.passes.groups import Groups
 from graphnn.passes.loop_nest import LoopNest, analyse
@@ -108,14 +108,15 @@ class Gathering:
         return shape if any(v.spec.shape == shape and v in known for v in flow.sources[number]) else None
 
     def _are_alike(self, a: int, b: int) -> bool:
-        """One phase, bounded size, not two contractions, not a scalar with something larger."""
+        """Phases that go together, bounded size, not two contractions, not a scalar with something larger."""
         flow, first, second = self._flow, self._groups.members[a], self._groups.members[b]
         if len(first) + len(second) > MOST_MEMBERS or (a in self._roots and b in self._roots):
             return False
-        phases = [flow.phases[members[0]] for members in (first, second)]
+        phases = [flow.phases[members[0]] for members in sorted((first, second))]
+        same = follows(*phases) if a in self._roots or b in self._roots else phases[0] is phases[1]
         scalar = [self._iterations[members[0]] <= 1 for members in (first, second)]
         lonely = Role.OTHER in (flow.roles[first[0]], flow.roles[second[0]])
-        return not lonely and phases[0] == phases[1] and scalar[0] == scalar[1]
+        return not lonely and same and scalar[0] == scalar[1]
 
     def _is_legal(self, members: Sequence[int], contraction: int | None, flat: tuple[object, ...] | None) -> bool:
         if contraction is not None:

@@ -9,6 +9,7 @@ from graphnn.passes.fuse import LOOP_PASSES, fuse, unfuse
 from graphnn.passes.partition import partition, sharded_inputs
 from graphnn.passes.partition_tiles import choose_tiles
 from graphnn.passes.partition_updates import partition_updates
+from graphnn.passes.partition_weights import gradients_by_rows
 from graphnn.passes.pipeline import Pass, clean_bodies
 from graphnn.passes.widen_half import widen_half
 
@@ -25,7 +26,8 @@ def native_passes(workers: int, l2_bytes: int, supported: Callable[[Instruction]
     def cut_batch(program: Program) -> Program:
         batch = batch_of(program)
         tiles = tiles_of(program, batch, workers, l2_bytes)
-        return partition(program, tiles, sharded_inputs(program, batch))
+        outside = gradients_by_rows(program, tiles, workers) if tiles > 1 else set()
+        return partition(program, tiles, sharded_inputs(program, batch), outside)
 
     def cut_updates(program: Program) -> Program:
         return partition_updates(program, workers)

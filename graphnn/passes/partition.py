@@ -6,7 +6,7 @@ passes: a backend that runs tiles side by side asks for it, behind differentiati
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from graphnn.graph.scope import RANDOM_INPUT
 from graphnn.ir.program import Instruction, Kind, Program, Value
@@ -24,7 +24,9 @@ from graphnn.passes.partition_tile import TileBuilder, append
 from graphnn.tiled import INDEX, Combine, Tiled
 
 
-def partition(program: Program, tiles: int, sharded: Mapping[Value, int]) -> Program:
+def partition(
+    program: Program, tiles: int, sharded: Mapping[Value, int], outside: Collection[Instruction] = ()
+) -> Program:
     """The same program, where the work on cut values stands in `Tiled` loops.
 
     Sums over the batch are added in the order of the tiles: results differ by rounding, and are equal from run to run.
@@ -34,14 +36,15 @@ def partition(program: Program, tiles: int, sharded: Mapping[Value, int]) -> Pro
         program: with integer sizes, differentiated, cleaned.
         tiles: number of parts; with 1 there is nothing to do.
         sharded: inputs that are cut, and along which axis; one that does not divide is left whole.
+        outside: instructions that are to stay outside.
     """
     cuts = {value: Cut(axis) for value, axis in sharded.items() if can_cut(value.spec.shape, Cut(axis), tiles)}
     if tiles < 2 or not cuts:
         return program
-    schedule = Schedule(program, cuts, tiles, part_of_batch)
+    schedule = Schedule(program, cuts, tiles, part_of_batch, outside)
     if len(schedule.phases) > 1:
-        program, outside = statistics_first(schedule)
-        schedule = Schedule(program, cuts, tiles, part_of_batch, outside) if outside else schedule
+        program, early = statistics_first(schedule)
+        schedule = Schedule(program, cuts, tiles, part_of_batch, {*outside, *early}) if early else schedule
     return assemble(delay(schedule))
 
 

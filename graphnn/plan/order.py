@@ -16,7 +16,9 @@ def order_for_memory(program: Program) -> Program:
     """The same instructions in an order with the smaller peak: as they stand, or greedily freeing.
 
     The greedy order runs, of all instructions whose inputs are ready, the one that frees most and allocates least; ties
-    go to the one whose results need not stay to the end, then to the program's order. Deterministic; O(n log n).
+    go to the one whose results need not stay to the end, then to the program's order. What makes a new parameter or
+    state waits for those that stand before it and read the old one, so that it can write over that. Deterministic;
+    O(n log n).
     """
     memory = _Memory(program)
     greedy = tuple(_greedy_order(program, memory))
@@ -50,8 +52,10 @@ def may_overwrite(instruction: Instruction, source: Value, value: Value) -> bool
     op = instruction.op
     if not isinstance(op, Op) or source.spec != value.spec:
         return False
-    output = instruction.outputs.index(value)
-    return all(op.may_overwrite(i, output) for i, given in enumerate(instruction.inputs) if given is source)
+    output, inputs = instruction.outputs.index(value), instruction.inputs
+    if inputs.count(source) == 1:  # a loop over tiles has thousands of inputs: they are searched in C
+        return op.may_overwrite(inputs.index(source), output)
+    return all(op.may_overwrite(i, output) for i, given in enumerate(inputs) if given is source)
 
 
 def may_fail(instruction: Instruction) -> bool:
@@ -147,6 +151,16 @@ class _Memory:
         needs = [(self._needs(instruction, value), value in self._results) for value in instruction.outputs]
         return sum([n for n, _ in needs]) - self.freed(instruction), sum([n for n, stays in needs if stays])
 
+    def makers_of(self, instruction: Instruction) -> Iterator[Instruction]:
+        """The instructions that make what this one reads."""
+        return (self.producer[value] for value in instruction.inputs if value in self.producer)
+
+    def earlier_readers(self, instruction: Instruction, position: dict[Instruction, int]) -> Iterator[Instruction]:
+        """Those that read an old parameter or state, and stand before this one, which makes the new one."""
+        replaced = (self._old_of[value] for value in instruction.outputs if value in self._old_of)
+        for old in replaced:
+            yield from (r for r in self.readers.get(old, ()) if position[r] < position[instruction])
+
     def run(self, instruction: Instruction) -> Iterator[Instruction]:
         """Count its reads as done; the instructions whose costs may have fallen by that."""
         changed: list[Instruction] = []
@@ -164,13 +178,13 @@ class _Memory:
 
 def _greedy_order(program: Program, memory: _Memory) -> list[Instruction]:
     position = {instruction: index for index, instruction in enumerate(program.instructions)}
-    consumers: dict[Value, list[Instruction]] = {}
+    behind: dict[Instruction, list[Instruction]] = {}
     waiting: dict[Instruction, int] = {}
     for instruction in program.instructions:
-        needed = [value for value in dict.fromkeys(instruction.inputs) if value in memory.producer]
-        waiting[instruction] = len(needed)
-        for value in needed:
-            consumers.setdefault(value, []).append(instruction)
+        ahead = dict.fromkeys((*memory.makers_of(instruction), *memory.earlier_readers(instruction, position)))
+        waiting[instruction] = len(ahead)
+        for other in ahead:
+            behind.setdefault(other, []).append(instruction)
     ready = [(memory.cost(i), position[i]) for i in program.instructions if not waiting[i]]
     heapq.heapify(ready)
     done: set[int] = set()
@@ -182,18 +196,15 @@ def _greedy_order(program: Program, memory: _Memory) -> list[Instruction]:
         done.add(index)
         instruction = program.instructions[index]
         order.append(instruction)
-        for changed in dict.fromkeys((*memory.run(instruction), *_released(instruction, consumers, waiting))):
+        for changed in dict.fromkeys((*memory.run(instruction), *_released(behind.get(instruction, ()), waiting))):
             if not waiting[changed] and position[changed] not in done:
                 heapq.heappush(ready, (memory.cost(changed), position[changed]))
     return order
 
 
-def _released(
-    instruction: Instruction, consumers: dict[Value, list[Instruction]], waiting: dict[Instruction, int]
-) -> Iterator[Instruction]:
-    """Instructions that waited for this one alone."""
-    for value in instruction.outputs:
-        for consumer in consumers.get(value, ()):
-            waiting[consumer] -= 1
-            if not waiting[consumer]:
-                yield consumer
+def _released(behind: Sequence[Instruction], waiting: dict[Instruction, int]) -> Iterator[Instruction]:
+    """Of the instructions that waited for one that has run now, those that waited for it alone."""
+    for instruction in behind:
+        waiting[instruction] -= 1
+        if not waiting[instruction]:
+            yield instruction

@@ -193,13 +193,24 @@ def short_names(names: Sequence[str]) -> dict[str, str]:
 
 
 def _formulas(op: Op, reads: Sequence[Operand], writes: Sequence[Operand]) -> list[str]:
-    short = short_names([operand.name for operand in (*reads, *writes)])
+    inner = dict(_inner_gradients(op.body)) if isinstance(op, Fused) else {}
+    short = short_names([*(operand.name for operand in (*reads, *writes)), *inner.values()])
     if isinstance(op, Fused):
         values = [*zip(op.body.inputs, reads, strict=True), *zip(op.body.outputs, writes, strict=True)]
-        return formulas(op.body, {value: short[operand.name] for value, operand in reversed(values)})
+        names = inner | {value: operand.name for value, operand in reversed(values)}
+        return formulas(op.body, {value: short[name] for value, name in names.items()})
     inputs, outputs = ([Value("", o.spec, Kind.INTERMEDIATE) for o in side] for side in (reads, writes))
     pairs = zip((*inputs, *outputs), (*reads, *writes), strict=True)
     return formula(op, inputs, outputs, {value: short[operand.name] for value, operand in pairs})
+
+
+def _inner_gradients(body: Program) -> Iterator[tuple[Value, str]]:
+    """(value, name) of what is made backward and updates a parameter in the same group."""
+    made = {value for i in body.instructions if i.origin.phase is Phase.BACKWARD for value in i.outputs}
+    for instruction in body.instructions:
+        if instruction.origin.phase is Phase.UPDATE:
+            name = gradient_name(instruction.origin.path)
+            yield from ((value, name) for value in instruction.inputs if value in made)
 
 
 def _given_names(plan: Plan, outputs: Sequence[str]) -> dict[int, str]:

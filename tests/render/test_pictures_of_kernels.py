@@ -37,5 +37,5 @@ def test_the_table_has_the_steps_inside_of_loops_by_formula_and_name(plan):
 def test_the_pictures_are_xml_and_name_gradients_not_tiles(plan):
     for svg in (plan_svg(plan), memory_svg(plan)):
         found = ["".join(text.itertext()) for text in ElementTree.fromstring(svg.encode()).iter()]
-        assert any("hidden/d_W" in text for text in found)
+        assert any("hidden/d_b" in text for text in found)
         assert not any("tiled" in text or "no node" in text for text in found)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
 from graphnn.backends.cpu.kernel import Kernel, Specs
@@ -24,8 +24,10 @@ from graphnn.backends.cpu.table import (
 from graphnn.ir.program import Origin, Program, Value
 from graphnn.ir.tensor_spec import TensorSpec
 from graphnn.ops.arithmetic import Add, Maximum, Minimum
+from graphnn.ops.fused import Fused
 from graphnn.ops.op import Op
 from graphnn.ops.shape import Slice
+from graphnn.passes.accumulate import accumulating
 from graphnn.plan.memory import make_plan
 from graphnn.plan.plan import Plan, Step, aligned
 from graphnn.scan import Scan
@@ -86,11 +88,45 @@ class Assembler:
         scratch = [Place(SCRATCH)] if kernel.scratch_bytes else []
         return Call(kernel, (*places, *scratch), op, inputs, outputs, step, origin)
 
-    def body(self, plan: Plan, inputs: Sequence[Place], outputs: Sequence[Place], arena: Place) -> list[Row]:
-        """The rows of a plan whose inputs and outputs are at these places."""
+    def body(
+        self,
+        plan: Plan,
+        inputs: Sequence[Place],
+        outputs: Sequence[Place],
+        arena: Place,
+        added: Collection[int] = (),
+    ) -> list[Row]:
+        """The rows of a plan whose inputs and outputs are at these places; `added` are added to what is there."""
         places, copies = bind(plan, inputs, outputs, arena)
-        rows = [row for step in plan.steps for row in self.step(plan, step, places)]
+        rows: list[Row] = []
+        for step in plan.steps:
+            sums = [position for position, number in enumerate(step.outputs) if number in added]
+            rows += [self._add_step(plan, step, places, sums)] if sums else self.step(plan, step, places)
         return rows + copies
+
+    def _add_step(self, plan: Plan, step: Step, places: Sequence[Place], sums: Sequence[int]) -> Row:
+        """The row of a step of which these outputs are added to what lies at their places."""
+        op, read, made = self._adding(plan, step, sums)
+        if op is None:
+            raise NotCoveredError(step.op.name)
+        inputs, outputs = ([places[n] for n in numbers] for numbers in (step.inputs, step.outputs))
+        totals = [outputs[position] for position in sums]
+        return self.call(op, read, made, (*inputs, *totals, *outputs), step.origin, step)
+
+    def _adding(self, plan: Plan, step: Step, sums: Sequence[int]) -> tuple[Fused | None, Specs, Specs]:
+        """The step's op with totals to add to, if there is a kernel for it; its input and output specs."""
+        read, made = (tuple(plan.buffers[n].spec for n in numbers) for numbers in (step.inputs, step.outputs))
+        op = accumulating(step.op, read, made, sums)
+        read = (*read, *(made[position] for position in sums))
+        return (op if op is not None and self._kernel_of(op, read, made) is not None else None), read, made
+
+    def _may_add(self, plan: Plan, number: int) -> bool:
+        """Whether a result of a tile, which nothing else reads, can be added to the sum of the worker as it is made."""
+        makers = [step for step in plan.steps if number in step.outputs]
+        if len(makers) != 1 or plan.outputs.count(number) > 1 or any(number in step.inputs for step in plan.steps):
+            return False
+        (maker,) = makers
+        return self._adding(plan, maker, [maker.outputs.index(number)])[0] is not None
 
     def _private(self, nbytes: int) -> Place:
         """New memory of each worker."""
@@ -154,11 +190,14 @@ class Assembler:
             before.rows.append(TileIndex(inputs[-1]))
         arena = self._private(body.arena_bytes)
         for n, axis, origin in zip(step.outputs, op.output_axes, origins, strict=True):
-            self._tile_output(op, plan.buffers[n].spec, axis, places[n], first, later, origin)
+            if isinstance(axis, str):
+                self._partial(COMBINE[axis], plan.buffers[n].spec, body, places[n], first, later, origin)
+            else:
+                self._joined(op, plan.buffers[n].spec, axis, places[n], first, later, origin)
         programs: list[tuple[Row, ...]] = []
         for part in (first, later):  # a worker runs one after the other: they use the same memory
             mark = self._free
-            programs.append((*before.rows, *self.body(body, inputs, part.places, arena), *part.rows))
+            programs.append((*before.rows, *self.body(body, inputs, part.places, arena, part.added), *part.rows))
             self._free = mark
         return programs[0], programs[1], first.places
 
@@ -176,20 +215,10 @@ class Assembler:
         before.rows.append(self._move(spec, axis, op.tiles, moving, private, False, origin))
         return private
 
-    def _tile_output(
-        self,
-        op: Tiled,
-        spec: TensorSpec,
-        axis: int | str,
-        place: Place,
-        first: _TileRows,
-        later: _TileRows,
-        origin: Origin,
+    def _joined(
+        self, op: Tiled, spec: TensorSpec, axis: int, place: Place, first: _TileRows, later: _TileRows, origin: Origin
     ) -> None:
-        """Where a tile writes a result, and what has to be done with it then."""
-        if isinstance(axis, str):
-            self._partial(COMBINE[axis], spec, first, later, origin)
-            return
+        """A tile writes its part of a result where it belongs; a part that is not contiguous is copied there."""
         part, stride = _part(spec, axis, op.tiles)
         target = replace(place, per_tile=stride)
         if math.prod(int(n) for n in spec.shape[:axis]) != 1:
@@ -200,12 +229,22 @@ class Assembler:
         first.places.append(target)
         later.places.append(target)
 
-    def _partial(self, op: Op, spec: TensorSpec, first: _TileRows, later: _TileRows, origin: Origin) -> None:
-        """The first tile of a worker writes its result where the sum of the worker grows; the others are added."""
-        total = Place(PARTIAL, self.partial_bytes)
+    def _partial(
+        self, op: Op, spec: TensorSpec, body: Plan, target: Place, first: _TileRows, later: _TileRows, origin: Origin
+    ) -> None:
+        """The first tile of a worker writes its result where the sum of the worker grows; the others are added.
+
+        The sum of worker 0 grows where the sum of all shall be.
+        """
+        total = Place(PARTIAL, self.partial_bytes, home=(target.base, target.offset))
         self.partial_bytes += aligned(spec.nbytes)
-        term = self._private(spec.nbytes)
+        number = body.outputs[len(first.places)]
         first.places.append(total)
+        if isinstance(op, Add) and self._may_add(body, number):
+            later.places.append(total)
+            later.added.add(number)
+            return
+        term = self._private(spec.nbytes)
         later.places.append(term)
         later.rows.append(self.call(op, (spec, spec), (spec,), (total, term, total), origin))
 
@@ -228,14 +267,7 @@ class Assembler:
         self, op: Op, spec: TensorSpec, partial: Place, target: Place, workers: int, origin: Origin
     ) -> list[Row]:
         parts = [replace(partial, worker=number) for number in range(workers)]
-        if workers == 1:
-            return [Copy(target, parts[0], spec.nbytes)]
-        calls: list[Row] = []
-        total = parts[0]
-        for part in parts[1:]:
-            calls.append(self.call(op, (spec, spec), (spec,), (total, part, target), origin))
-            total = target
-        return calls
+        return [self.call(op, (spec, spec), (spec,), (target, part, target), origin) for part in parts[1:]]
 
     def _move(
         self, spec: TensorSpec, axis: int, parts: int, source: Place, target: Place, into_whole: bool, origin: Origin
@@ -249,10 +281,11 @@ class Assembler:
 
 
 class _TileRows:
-    """Places of the results of a tile, and rows around its body."""
+    """Places of the results of a tile, those that are added to what lies there, and rows around its body."""
 
     def __init__(self) -> None:
         self.places: list[Place] = []
+        self.added: set[int] = set()
         self.rows: list[Row] = []
 
 

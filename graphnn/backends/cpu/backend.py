@@ -6,6 +6,8 @@ import sys
 from collections.abc import Callable, Hashable
 from functools import cache
 
+import numpy as np
+
 from graphnn.backends.cpu.assemble import Assembler
 from graphnn.backends.cpu.cache import Cache
 from graphnn.backends.cpu.driver import MOST_ARGUMENTS
@@ -29,7 +31,7 @@ from graphnn.plan.plan import Plan
 from graphnn.tiled import Tiled
 
 MEMO = 4096  # kernels whose IR is remembered
-WORTH_SHARING = 8_000_000  # operations: about 80 us of one core, some ten times what waking another one takes
+WORTH_SHARING = 4_000_000  # operations: about 20 us of one core; below, what cores tell each other takes as long
 
 
 class Engine:
@@ -120,6 +122,10 @@ class CpuBackend(Backend):
     def to_device(self, array: Array) -> Array:
         """A contiguous copy."""
         return array.copy(order="C")
+
+    def zeros(self, shape: tuple[int, ...], dtype: str) -> Array:
+        """See Backend."""
+        return np.zeros(shape, dtype)
 
     def to_host(self, array: Array) -> Array:
         """A copy."""

@@ -115,12 +115,14 @@ class Epilogue:
         outputs: where its results go.
         compute: see `Compute`; None stores the sum.
         weight: rough number of vector instructions of `compute`.
+        over: pairs of an input and an output, by position, that may be in the same memory.
     """
 
     inputs: tuple[Place, ...]
     outputs: tuple[Place, ...]
     compute: Compute | None = None
     weight: int = 0
+    over: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -222,7 +224,6 @@ class Tile:
         rows: rows of a tile.
         vectors: vectors of columns of a tile: the width of a panel of B.
         lanes: elements of a vector.
-        pack_a: copy the rows of a tile next to each other.
         pack_b: copy B into panels.
         panels: number of panels that are packed at a time.
     """
@@ -230,7 +231,6 @@ class Tile:
     rows: int
     vectors: int
     lanes: int
-    pack_a: bool
     pack_b: bool
     panels: int
 
@@ -244,13 +244,13 @@ def choose_tile(problem: Contraction, target: Target) -> Tile:
     """The tile of the smallest estimated time."""
     lanes = target.lanes(problem.dtype)
     if problem.dots:
-        return Tile(min(problem.rows[-1].longest, DOTS), 1, lanes, False, False, 1)
+        return Tile(min(problem.rows[-1].longest, DOTS), 1, lanes, False, 1)
     rows, vectors = _shape(problem, target, lanes)
-    tile = Tile(rows, vectors, lanes, False, False, 1)
+    tile = Tile(rows, vectors, lanes, False, 1)
     total = panel_count(problem, tile)
     packs_b = _packs_b(problem, tile, total)
     held = min(total, _panels_at_a_time(problem, tile, target)) if packs_b else total
-    return Tile(rows, vectors, lanes, _packs_a(problem, tile, held), packs_b, held)
+    return Tile(rows, vectors, lanes, packs_b, held)
 
 
 def panel_count(problem: Contraction, tile: Tile) -> int:
@@ -290,9 +290,12 @@ def _registers(rows: int, vectors: int, a_column: int) -> int:
 
 
 def _step_cycles(rows: int, vectors: int, a_column: int, streams: bool) -> float:
-    """Of one k: two multiply-adds of a latency of 4 and two loads a cycle, the loop's own instructions, B from L2."""
+    """Of one k: two multiply-adds of a latency of 4 and two loads a cycle, and the loop's own instructions.
+
+    Where B comes from L2, so do the rows of A, each from a place of its own: many of them are in each other's way.
+    """
     loads = vectors + rows * (vectors if a_column else 1)
-    return max(rows * vectors, loads + 0.5, 8) / 2 + 0.05 * loads + (0.25 * vectors if streams else 0)
+    return max(rows * vectors, loads + 0.5, 8) / 2 + 0.05 * loads + (0.1 * vectors + 0.08 * rows if streams else 0)
 
 
 def _packs_b(problem: Contraction, tile: Tile, panels: int) -> bool:
@@ -306,14 +309,6 @@ def _packs_b(problem: Contraction, tile: Tile, panels: int) -> bool:
     if problem.outer or nbytes <= 32768 or (panels == 1 and problem.columns % tile.lanes == 0):
         return False
     return tiles >= (3 if nbytes > NEAR_PAGES * PAGE else 24)
-
-
-def _packs_a(problem: Contraction, tile: Tile, panels: int) -> bool:
-    """Only plain matrices whose rows or columns fall on the same lines of the cache, for enough panels at a time."""
-    if problem.a_column or len(problem.depth) != 1 or any(axis.slides for axis in problem.rows) or panels < 8:
-        return False
-    apart = max(problem.rows[-1].a, problem.depth[0].a) * ITEM_BYTES[problem.dtype]
-    return apart % 1024 == 0 and tile.rows > 4 and problem.depth_size >= 64
 
 
 def _panels_at_a_time(problem: Contraction, tile: Tile, target: Target) -> int:

@@ -26,10 +26,8 @@ from graphnn.backends.cpu.contraction_pack import (
     larger,
     number,
     pack_panels,
-    pack_rows,
     pad_lines,
     plus,
-    row_layout,
     smaller,
     times,
 )
@@ -40,14 +38,17 @@ from graphnn.backends.cpu.contraction_tile import (
     Sum,
     add_products,
     dot_products,
+    fetch_of,
     finish_tile,
     merged,
     start_sums,
 )
-from graphnn.backends.cpu.emit import I64, Function, Value, const
+from graphnn.backends.cpu.emit import I64, SECOND_LEVEL, Function, Value, const
 from graphnn.backends.cpu.kernel import Kernel
 from graphnn.backends.cpu.target import Target
 from graphnn.ir.tensor_spec import ITEM_BYTES
+
+LINE = 64  # bytes that a cache holds together
 
 
 def emit_contraction(problem: Contraction, target: Target, tile: Tile | None = None) -> Kernel:
@@ -55,8 +56,8 @@ def emit_contraction(problem: Contraction, target: Target, tile: Tile | None = N
     tile = tile or choose_tile(problem, target)
     nest = _Nest(problem, tile, target)
     nest.emit()
-    packed = f"{' pack A' if tile.pack_a else ''}{' pack B' if tile.pack_b else ''}"
-    notes = f"tile {tile.rows} x {tile.vectors} vectors{packed}{' border' if problem.border else ''}"
+    copies = f"{' pack B' if tile.pack_b else ''}{' border' if problem.border else ''}"
+    notes = f"tile {tile.rows} x {tile.vectors} vectors{copies}"
     return Kernel(nest.f.finish(), nest.sizes, nest.scratch_bytes, notes)
 
 
@@ -72,12 +73,13 @@ class _Here:
 
 @dataclass(frozen=True)
 class _Block:
-    """The panels and the k that are worked on: first panel, number of panels, range of k of the first row axis."""
+    """First panel, number of panels, range of k of the first row axis; where the next block begins in A and in B."""
 
     panel: Index = 0
     panels: Index = 0
     low: Index = 0
     high: Index | None = None
+    ahead: tuple[Value, Value] | None = None
     fresh: Value | None = None
     last: Value | None = None
 
@@ -97,11 +99,10 @@ class _Nest:
         self._reserve()
 
     def _reserve(self) -> None:
-        """Scratch memory: panels of B, rows of A, the bordered copy, sums between blocks."""
+        """Scratch memory: panels of B, the bordered copy, sums between blocks."""
         problem, tile = self.problem, self.tile
         parts = (
             tile.panels * tile.width * problem.packed_depth if tile.pack_b else 0,
-            row_layout(problem, tile)[2] if tile.pack_a else 0,
             problem.border.elements if problem.border else 0,
             self._partial_size() if problem.partial and problem.epilogue.compute else 0,
             tile.rows * tile.width if self._spills() else 0,
@@ -112,7 +113,7 @@ class _Nest:
             self.scratch_bytes += -(-part * self.item // 64) * 64
         base = self.f.pointer(problem.pointers) if self.scratch_bytes else self.a
         addresses = [self.f.at(base, start, "int8") for start in starts]
-        self.packed_b, self.packed_a, self.bordered, self.partial_base, self.spill = addresses
+        self.packed_b, self.bordered, self.partial_base, self.spill = addresses
         if problem.partial and not problem.epilogue.compute:
             self.partial_base = self.bases[-1]
 
@@ -195,7 +196,14 @@ class _Nest:
         with self.f.loop(axis.extent_k, step=size) as loop:
             first, last = self._ends(loop.index, const((axis.extent_k - 1) // size * size))
             high = smaller(self.f, self.f.builder.add(loop.index, const(size)), axis.extent_k)
-            self._packed(here, replace(self._flagged(block, first, last), low=loop.index, high=high))
+            ahead = None if self.problem.border else self._ahead(here, axis, high)
+            self._packed(here, replace(self._flagged(block, first, last), low=loop.index, high=high, ahead=ahead))
+
+    def _ahead(self, here: _Here, axis: Axis, k: Index) -> tuple[Value, Value]:
+        """The addresses of a k of the first row axis."""
+        f, dtype = self.f, self.problem.dtype
+        a, b = plus(f, here.a, times(f, k, axis.a_k)), plus(f, here.b, times(f, k, axis.b_k))
+        return f.at(self.a, a, dtype), f.at(self.b, b, dtype)
 
     def _packed(self, here: _Here, block: _Block) -> None:
         if self.tile.pack_b:
@@ -301,14 +309,25 @@ class _Nest:
         self, here: _Here, axis: Axis, segment: Segment, start: Index, skip: Index, rows: int, block: _Block
     ) -> None:
         """One tile of rows for all panels of the block."""
-        f, problem, tile = self.f, self.problem, self.tile
+        f, problem = self.f, self.problem
         here = self._moved(here, axis, len(problem.batch) + len(problem.rows) - 1, start, segment.out)
-        if tile.pack_a:
-            pack_rows(f, problem, tile, f.at(self.a, here.a, problem.dtype), self.packed_a)
+        if block.ahead is not None:
+            self._fetch_share(block.ahead, start)
         if isinstance(block.panels, int) and block.panels == 1:
             return self._panel(here, axis, 0, skip, rows, block)
         with f.loop(block.panels) as loop:
             self._panel(here, axis, loop.index, skip, rows, block)
+
+    def _fetch_share(self, ahead: tuple[Value, Value], start: Index) -> None:
+        """Ask for a tile's share of the next block: at once it would come no faster than it is needed."""
+        problem, f, rows = self.problem, self.f, self.tile.rows
+        tiles = -(-problem.rows[-1].longest // rows)
+        for address, move in zip(ahead, (problem.rows[0].a_k, problem.rows[0].b_k), strict=True):
+            lines = -(-problem.block * move * self.item // (LINE * tiles))
+            first = f.builder.mul(f.builder.sdiv(number(start), const(rows)), const(lines))
+            with f.loop(lines) as line:
+                at = f.builder.mul(f.builder.add(first, line.index), const(LINE))
+                f.prefetch(f.at(address, at, "int8"), SECOND_LEVEL)
 
     def _panel(self, here: _Here, axis: Axis, panel: Index, skip: Index, rows: int, block: _Block) -> None:
         f, problem, tile = self.f, self.problem, self.tile
@@ -318,18 +337,19 @@ class _Nest:
         offsets = [plus(f, o, times(f, column, p.column)) for o, p in zip(here.places, places, strict=True)]
         moves = tuple(axis.step * place.strides[-1] for place in places)
         a, b = self._sources(here, panel, column)
-        if problem.dots and not tile.pack_a and not tile.pack_b:
+        sink = Sink(problem.epilogue, self.bases, tuple(offsets), moves)
+        fetch = None if problem.partial else fetch_of(f, register, sink)
+        if problem.dots and not tile.pack_b:
             sums = dot_products(f, register, problem.depth_size, a, b)
         else:
             sums = self._start(register, block, offsets[len(problem.epilogue.inputs)], axis)
-            sums = add_products(f, register, merged((*here.sums, *self._depth())), a, b, sums)
-        self._finish(register, Sink(problem.epilogue, self.bases, tuple(offsets), moves), sums, skip, block)
+            sums = add_products(f, register, merged((*here.sums, *self._depth())), a, b, sums, fetch)
+        self._finish(register, sink, sums, skip, block)
 
     def _register(self, axis: Axis, rows: int, column: Index) -> Register:
         problem, tile = self.problem, self.tile
         masks = tuple(self._mask(column, vector) for vector in range(tile.vectors))
-        row = row_layout(problem, tile)[0] if tile.pack_a else axis.a
-        return Register(problem.dtype, rows, tile.vectors, tile.lanes, row, problem.a_column, masks, not tile.pack_b)
+        return Register(problem.dtype, rows, tile.vectors, tile.lanes, axis.a, problem.a_column, masks, not tile.pack_b)
 
     def _mask(self, column: Index, vector: int) -> Value | None:
         """The columns of a vector that exist; None where they do in all panels."""
@@ -349,11 +369,8 @@ class _Nest:
     def _sources(self, here: _Here, panel: Index, column: Index) -> tuple[Value, Value]:
         """Addresses of the first row and k in A, and of the first column and k in B."""
         f, problem, tile = self.f, self.problem, self.tile
-        if tile.pack_a:
-            a = self.packed_a
-        else:
-            base = self.bordered if problem.border else self.a
-            a = f.at(base, plus(f, here.a, times(f, column, problem.a_column)), problem.dtype)
+        base = self.bordered if problem.border else self.a
+        a = f.at(base, plus(f, here.a, times(f, column, problem.a_column)), problem.dtype)
         if tile.pack_b:
             return a, f.at(
                 self.packed_b, plus(f, times(f, panel, tile.width * problem.packed_depth), here.b), problem.dtype
@@ -362,8 +379,6 @@ class _Nest:
 
     def _depth(self) -> list[Sum]:
         moves = self._k_moves()[-len(self.problem.depth) :] if self.problem.depth else []
-        if self.tile.pack_a:
-            return [Sum(moves[0][0], row_layout(self.problem, self.tile)[1], self._b_move(moves[0]))]
         return [Sum(loop.extent, loop.a, self._b_move(m)) for loop, m in zip(self.problem.depth, moves, strict=True)]
 
     def _b_move(self, move: tuple[int, int, int]) -> int:

@@ -1,4 +1,4 @@
-"""Copies that contractions make: panels of B, rows of A next to each other, A with zeros around it."""
+"""Copies that contractions make: panels of B, A with zeros around it."""
 
 from __future__ import annotations
 
@@ -186,42 +186,6 @@ def _shuffle(f: Function, x: Value, y: Value, order: list[int]) -> Value:
 
 
 # -- A -----------------------------------------------------------------------------------------------------------------
-
-
-def row_layout(problem: Contraction, tile: Tile) -> tuple[int, int, int]:
-    """(elements from row to row, from k to k, all) of the packed rows of a tile."""
-    depth = problem.depth_size
-    if problem.depth[0].a == 1:
-        pitch = -(-depth // tile.lanes) * tile.lanes + tile.lanes
-        return pitch, 1, pitch * tile.rows
-    pitch = -(-tile.rows // tile.lanes) * tile.lanes
-    return 1, pitch, pitch * depth
-
-
-def pack_rows(f: Function, problem: Contraction, tile: Tile, source: Value, target: Value) -> None:
-    """Copy the rows of one tile so that they share few lines of the cache."""
-    row, depth, _ = row_layout(problem, tile)
-    if depth == 1 or problem.rows[-1].a != 1:
-        steps = problem.depth[0].a, depth
-        with f.loop(tile.rows) as loop:
-            here = f.at(source, times(f, loop.index, problem.rows[-1].a), problem.dtype)
-            there = f.at(target, times(f, loop.index, row), problem.dtype)
-            _copy_strided(f, here, there, problem.depth_size, steps, problem.dtype, tile.lanes)
-        return
-    with f.loop(problem.depth_size) as k:
-        here = f.at(source, times(f, k.index, problem.depth[0].a), problem.dtype)
-        there = f.at(target, times(f, k.index, depth), problem.dtype)
-        copy_run(f, here, there, tile.rows, problem.dtype, tile.lanes)
-
-
-def _copy_strided(
-    f: Function, source: Value, target: Value, count: int, steps: tuple[int, int], dtype: str, lanes: int
-) -> None:
-    if steps == (1, 1):
-        return copy_run(f, source, target, count, dtype, lanes)
-    with f.loop(count) as loop:
-        value = f.load(source, times(f, loop.index, steps[0]), dtype)
-        f.store(value, target, times(f, loop.index, steps[1]), dtype)
 
 
 def pad_lines(f: Function, border: Border, source: Value, target: Value, dtype: str) -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 from llvmlite import ir
 
 from graphnn.backends.cpu.contraction import Epilogue
 from graphnn.backends.cpu.contraction_pack import Index, number, plus, times
-from graphnn.backends.cpu.emit import I32, TYPES, Function, Value, const
+from graphnn.backends.cpu.emit import FIRST_LEVEL, I32, TYPES, Function, Value, const
 from graphnn.backends.cpu.expression import from_memory, to_memory
+
+Fetch: TypeAlias = Callable[[Index], None]
 
 STRAIGHT = 160  # vector instructions of an epilogue that are written out; longer ones run in a loop over rows
 BUSY = 16  # sums that keep the multiply-adders busy
@@ -96,19 +99,48 @@ def start_sums(
 
 
 def add_products(
-    f: Function, register: Register, loops: Sequence[Sum], a: Value, b: Value, sums: list[Value]
+    f: Function, register: Register, loops: Sequence[Sum], a: Value, b: Value, sums: list[Value], fetch: Fetch | None
 ) -> list[Value]:
     """The sums after all k of `loops`; `a` and `b` are the addresses of the first k, row and column.
 
-    A small tile is summed in several chains, so that its multiply-adds need not wait for each other.
+    A small tile is summed in several chains, so that its multiply-adds need not wait for each other. What `fetch` asks
+    for, row by row, is asked for in the course of a long sum, or else ahead of it: much at once is in A's and B's way.
     """
     count, chains = len(sums), _chains(register, loops)
+    if fetch is not None and chains == 1 and loops and _is_long(loops[0], register.rows):
+        return _products_by_parts(f, register, loops, (a, b), sums, fetch)
+    if fetch is not None:
+        with f.loop(register.rows) as loop:
+            fetch(loop.index)
     zeros = [ir.Constant(register.kind, None)] * count
     totals = _all_products(f, register, loops, a, b, [*sums, *zeros * (chains - 1)])
     while len(totals) > count:
         half = len(totals) // 2
         totals = [f.builder.fadd(x, y) for x, y in zip(totals[:half], totals[half:], strict=True)]
     return totals
+
+
+def _is_long(loop: Sum, parts: int) -> bool:
+    return isinstance(loop.count, int) and loop.count >= parts
+
+
+def _products_by_parts(
+    f: Function, register: Register, loops: Sequence[Sum], ends: tuple[Value, Value], sums: list[Value], fetch: Fetch
+) -> list[Value]:
+    """As many parts of the outermost loop as the tile has rows, each with a fetch in front of it, and what is left."""
+    first, inner = loops[0], loops[1:]
+    size, left = divmod(int(first.count), register.rows)
+
+    def products(start: Index, count: int, before: list[Value]) -> list[Value]:
+        here, there = (
+            f.at(end, times(f, start, move), register.dtype) for end, move in zip(ends, (first.a, first.b), strict=True)
+        )
+        return _all_products(f, register, [replace(first, count=count), *inner], here, there, before)
+
+    with f.loop(register.rows, sums) as part:
+        fetch(part.index)
+        part.results = products(times(f, part.index, size), size, list(part.carried))
+    return products(size * register.rows, left, list(part.carried)) if left else part.carried
 
 
 def _all_products(
@@ -254,6 +286,25 @@ def finish_tile(f: Function, register: Register, sink: Sink, sums: list[Value], 
         _straight(f, register, sink, sums)
     with f.when(f.builder.not_(whole)):
         _row_by_row(f, register, sink, sums, skip, spill)
+
+
+def fetch_of(f: Function, register: Register, sink: Sink) -> Fetch | None:
+    """Asks for what the epilogue of a row reads and writes, so that it comes from memory while sums are made."""
+    epilogue, count = sink.epilogue, len(sink.epilogue.inputs)
+    places, twice = (*epilogue.inputs, *epilogue.outputs), {count + output for _, output in epilogue.over}
+    wide = [i for i, place in enumerate(places) if place.column and sink.rows[i] and i not in twice]
+    if not any(i < count for i in wide):
+        return None  # stores alone hold nothing up
+    written = {*range(count, len(places)), *(position for position, _ in epilogue.over)}
+
+    def fetch(row: Index) -> None:
+        for i in wide:
+            first = plus(f, sink.offsets[i], times(f, row, sink.rows[i]))
+            for vector in range(register.vectors):
+                address = f.at(sink.bases[i], plus(f, first, vector * register.lanes), places[i].dtype)
+                f.prefetch(address, FIRST_LEVEL, i in written)
+
+    return fetch
 
 
 def _straight(f: Function, register: Register, sink: Sink, sums: list[Value]) -> None:

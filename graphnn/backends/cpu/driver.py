@@ -11,9 +11,9 @@ A table row is one of
     BARRIER  -                                                   all workers wait for each other
     INDEX    argument                                            writes the number of the tile there
 
-An argument is (base, offset, bytes per tile, bytes per step, bytes per outer step, bytes per worker): its address is
-bases[base] + offset + tile * bytes per tile + step * bytes per step + outer * bytes per outer step
-+ worker * bytes per worker.
+An argument is (base, offset, bytes per tile, bytes per step, bytes per outer step, bytes per worker, home, home
+offset): its address is bases[base] + offset + worker * bytes per worker, or for worker 0 bases[home] + home offset,
+and further + tile * bytes per tile + step * bytes per step + outer * bytes per outer step.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from graphnn.backends.cpu.emit import I32, I64, POINTER, Function, Value, const
 from graphnn.backends.cpu.target import Target
 from graphnn.backends.cpu.threads import emit_barrier
 
-ROW, ARGUMENT = 6, 6  # numbers in a row, and in an argument
+ROW, ARGUMENT = 6, 8  # numbers in a row, and in an argument
 MOST_ARGUMENTS = 256  # of one kernel; an op with more has none
 NONE = const(0)
 LOGGED = 3  # row, nanoseconds at the beginning on the clock of time.monotonic, nanoseconds that it took
@@ -143,11 +143,13 @@ class _Walker:
     def _address(self, argument: Value) -> Value:
         f, b = self.f, self.f.builder
         first = b.mul(argument, const(ARGUMENT))
-        base, offset, *per_count, per_worker = (
+        base, offset, *per_count, per_worker, home, home_offset = (
             f.load(self.arguments, b.add(first, const(k)), "int64") for k in range(ARGUMENT)
         )
-        total = b.add(f.load(self.bases, base, "int64"), offset)
-        for index, stride in zip((*self.counters, self.worker), (*per_count, per_worker), strict=True):
+        leads = b.icmp_signed("==", self.worker, const(0))
+        total = f.load(self.bases, b.select(leads, home, base), "int64")
+        total = b.add(total, b.select(leads, home_offset, b.add(offset, b.mul(self.worker, per_worker))))
+        for index, stride in zip(self.counters, per_count, strict=True):
             total = b.add(total, b.mul(index, stride))
         return total
 

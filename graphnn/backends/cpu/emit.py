@@ -14,6 +14,7 @@ Value: TypeAlias = Any  # ir.Value: llvmlite ships no types
 I1, I8, I32, I64 = ir.IntType(1), ir.IntType(8), ir.IntType(32), ir.IntType(64)
 POINTER = ir.PointerType()
 ENTRY = "kernel"
+FIRST_LEVEL, SECOND_LEVEL = 3, 2  # caches, as LLVM counts how near a line shall be
 TYPES: dict[str, Any] = {
     "float16": ir.HalfType(), "float32": ir.FloatType(), "float64": ir.DoubleType(),
     "int8": I8, "int16": ir.IntType(16), "int32": I32, "int64": I64,
@@ -164,6 +165,11 @@ class Function:
         """The declaration of an LLVM intrinsic."""
         found = self.module.globals.get(name)
         return found or ir.Function(self.module, ir.FunctionType(result, list(arguments)), name)
+
+    def prefetch(self, address: Value, level: int, writes: bool = False) -> None:
+        """Ask for the line of an address, which need not exist, into the caches from FIRST_LEVEL or SECOND_LEVEL on."""
+        ask = self.intrinsic("llvm.prefetch.p0", ir.VoidType(), [POINTER, I32, I32, I32])
+        self.builder.call(ask, [address, I32(int(writes)), I32(level), I32(1)])  # 1: data, not code
 
     def splat(self, scalar: Value, lanes: int) -> Value:
         """The scalar in all lanes."""

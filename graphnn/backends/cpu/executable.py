@@ -6,7 +6,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
@@ -15,6 +14,7 @@ from graphnn.backends.cpu.assemble import Assembler, NotCoveredError, bind
 from graphnn.backends.cpu.driver import Field, emit_driver
 from graphnn.backends.cpu.jit import Code
 from graphnn.backends.cpu.kernel import Text
+from graphnn.backends.cpu.memory import RunMemory
 from graphnn.backends.cpu.table import (
     ARENA,
     FIRST_EXTERNAL,
@@ -29,11 +29,10 @@ from graphnn.backends.cpu.table import (
 from graphnn.backends.cpu.threads import Pool
 from graphnn.backends.cpu.timing import Calls, Log, interpreted_call
 from graphnn.backends.fork_lock import ForkLock
-from graphnn.backends.reference import ReferenceExecutable, run_step, tell_where, too_large
+from graphnn.backends.reference import ReferenceExecutable, run_step, tell_where
 from graphnn.errors import BackendError
-from graphnn.ir.program import Kind
 from graphnn.ops.op import Array
-from graphnn.plan.plan import ALIGNMENT, Plan, Step, aligned
+from graphnn.plan.plan import Plan, Step, aligned
 from graphnn.tiled import Tiled
 
 
@@ -43,6 +42,7 @@ class Native:
 
     table: Table
     fields: np.ndarray  # what the driver is called with, see `Field`
+    address: int  # of the fields
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,9 +138,9 @@ def spare_bytes(plan: Plan) -> int:
 
 
 def base_bytes(plan: Plan, assembled: Assembled, workers: int) -> list[int]:
-    """Bytes of the arena, and of the private, partial and scratch memory of all workers."""
-    per_worker = [aligned(nbytes) * workers for nbytes in assembled.worker_bytes[1:]]
-    return [plan.arena_bytes + spare_bytes(plan), *per_worker]
+    """Bytes of the arena, and of the private, partial and scratch memory of all workers; worker 0 adds up in place."""
+    private, partial, scratch = map(aligned, assembled.worker_bytes[1:])
+    return [plan.arena_bytes + spare_bytes(plan), private * workers, partial * (workers - 1), scratch * workers]
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,7 +153,7 @@ class CpuExecutable(Inspectable):
     _segments: tuple[Native | Interpreted, ...]
     _job: int
     _lock: ForkLock = field(default_factory=ForkLock)
-    _memory: list[_Memory] = field(default_factory=list)
+    _memory: list[RunMemory] = field(default_factory=list)
 
     def __call__(self, arrays: Sequence[Array]) -> list[Array]:
         """See Executable."""
@@ -211,87 +211,34 @@ class CpuExecutable(Inspectable):
         return self.code.assembly(call.ir)
 
     def _run(self, arrays: Sequence[Array], logs: Sequence[Log] = ()) -> list[Array]:
-        if not self._memory:
-            self._memory.append(_Memory(self.plan, self.assembled, self.pool.workers))
-        memory = self._memory[0]
-        outputs = _outputs(self.plan)
-        memory.bind(arrays, outputs)
+        memory = self._memory[0] if self._memory else self._allocate()
+        memory.read(arrays)
+        outputs = memory.outputs()
         for number, segment in enumerate(self._segments):
             if isinstance(segment, Native):
-                self._native(segment, memory, arrays)
+                memory.status[0] = 0  # an interrupt, or a fork, may have come before an earlier one was told
+                if self.pool.run(self._job, segment.address):
+                    self._raise(arrays)
             else:
                 begin = time.monotonic_ns()
-                _interpret(segment.step, memory.views(self.plan, self.assembled, [*arrays, *outputs]))
+                _interpret(segment.step, memory.views(self.plan, self.assembled.places, [*arrays, *outputs]))
                 if logs:
                     logs[number].interpreted(begin)
-        return outputs
+        return memory.finished(outputs)
 
-    def _native(self, segment: Native, memory: _Memory, arrays: Sequence[Array]) -> None:
-        segment.fields[Field.BASES] = memory.bases.ctypes.data
-        memory.status[0] = 0  # an interrupt, or a fork, may have come before an earlier one was told
-        segment.fields[Field.STATUS] = memory.status.ctypes.data
-        if self.pool.run(self._job, segment.fields.ctypes.data):
-            self._raise(arrays)
+    def _allocate(self) -> RunMemory:
+        """Memory for all runs from the first one on; the segments are told where it is."""
+        memory = RunMemory(self.plan, base_bytes(self.plan, self.assembled, self.pool.workers))
+        for segment in self._segments:
+            if isinstance(segment, Native):
+                segment.fields[[Field.BASES, Field.STATUS]] = memory.bases.ctypes.data, memory.status.ctypes.data
+        self._memory.append(memory)
+        return memory
 
     def _raise(self, arrays: Sequence[Array]) -> None:
         """A kernel has refused its inputs, before anything was changed: the reference says what is wrong with them."""
         ReferenceExecutable(self.plan, np)([array.copy() for array in arrays])
         raise BackendError("a kernel refuses what the reference accepts", fix='report this; device="reference" works')
-
-
-class _Memory:
-    """The arena, the workers' parts, and the addresses that the driver reads."""
-
-    def __init__(self, plan: Plan, assembled: Assembled, workers: int):
-        self.status = np.zeros(1, "int64")
-        sizes = base_bytes(plan, assembled, workers)
-        self.arena = _allocate(sum(map(aligned, sizes)))
-        starts = [sum(map(aligned, sizes[:index])) for index in range(len(sizes))]
-        base = self.arena.ctypes.data
-        count = len(plan.inputs) + len(plan.outputs)
-        self.bases = np.zeros(FIRST_EXTERNAL + count, "int64")
-        self.bases[: len(starts)] = [base + start for start in starts]
-        self._bound: list[Any] = [None] * len(plan.inputs)
-        self._stays = [value.kind is not Kind.INPUT for value in plan.inputs]
-
-    def bind(self, arrays: Sequence[Array], outputs: Sequence[Array]) -> None:
-        """Write the addresses of the caller's arrays; of parameters and states, those of the last call are known."""
-        bound, bases = self._bound, self.bases
-        for number, array in enumerate(arrays):
-            if array is not bound[number]:
-                bases[FIRST_EXTERNAL + number] = array.__array_interface__["data"][0]
-                bound[number] = array if self._stays[number] else None
-        for number, array in enumerate(outputs, FIRST_EXTERNAL + len(arrays)):
-            bases[number] = array.__array_interface__["data"][0]
-
-    def views(self, plan: Plan, assembled: Assembled, externals: Sequence[Array]) -> list[Array]:
-        """An array for every buffer of the plan."""
-        return [
-            self._view(place, buffer.spec, externals)
-            for place, buffer in zip(assembled.places, plan.buffers, strict=True)
-        ]
-
-    def _view(self, place: Place, spec: Any, externals: Sequence[Array]) -> Array:
-        if place.base >= FIRST_EXTERNAL:
-            return externals[place.base - FIRST_EXTERNAL].reshape(spec.shape)
-        raw = self.arena[place.offset : place.offset + spec.nbytes]
-        return raw.view(spec.dtype).reshape(spec.shape)
-
-
-def _allocate(nbytes: int) -> np.ndarray:
-    try:
-        raw = np.empty(nbytes + ALIGNMENT, "uint8")
-    except MemoryError as error:
-        raise too_large(nbytes) from error
-    return raw[-raw.ctypes.data % ALIGNMENT :]
-
-
-def _outputs(plan: Plan) -> list[np.ndarray]:
-    specs = [plan.buffers[number].spec for number in plan.outputs]
-    try:
-        return [np.empty(spec.shape, spec.dtype) for spec in specs]
-    except MemoryError as error:
-        raise too_large(sum(spec.nbytes for spec in specs)) from error
 
 
 def _interpret(step: Step, memory: Sequence[Array]) -> None:
@@ -331,4 +278,4 @@ def _native(table: Table, addresses: dict[Text, int], pool: Pool) -> Native:
     fields[Field.ARGUMENTS] = table.arguments.ctypes.data
     fields[Field.SIZES] = table.sizes.ctypes.data
     fields[Field.BARRIER] = pool.address
-    return Native(table, fields)
+    return Native(table, fields, fields.ctypes.data)

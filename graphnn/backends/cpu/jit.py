@@ -17,6 +17,7 @@ import llvmlite.binding as llvm
 from graphnn.backends.cpu.cache import Cache
 from graphnn.backends.cpu.emit import ENTRY
 from graphnn.backends.cpu.kernel import Text, digest_of
+from graphnn.backends.cpu.machine import release_memory
 from graphnn.backends.cpu.target import INSTEAD, Target, host_target
 from graphnn.errors import BackendError
 
@@ -70,6 +71,7 @@ class Code:
             missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in self._addresses}
             if missing:
                 self._load(dict(self._objects(missing)))
+                release_memory()
             return [self._addresses[key] for key in keys]
 
     def optimised_ir(self, text: str) -> str:

@@ -29,6 +29,7 @@ class Place:
         per_step: bytes from a turn of a loop to the next.
         per_outer: bytes from a turn of the loop around that loop to the next.
         worker: of the bases that have a part for each worker: which one's.
+        home: of a sum that each worker makes for itself: (base, offset) where worker 0 has it, in place of a part.
     """
 
     base: int
@@ -37,10 +38,12 @@ class Place:
     per_step: int = 0
     per_outer: int = 0
     worker: int = OWN
+    home: tuple[int, int] | None = None
 
     def ahead(self, nbytes: int) -> Place:
         """The place `nbytes` behind it."""
-        return replace(self, offset=self.offset + nbytes)
+        home = None if self.home is None else (self.home[0], self.home[1] + nbytes)
+        return replace(self, offset=self.offset + nbytes, home=home)
 
 
 @dataclass(frozen=True, eq=False)
@@ -211,9 +214,13 @@ class _Flattening:
 
     def _resolved(self, place: Place) -> tuple[int, ...]:
         part = self._worker_bytes[place.base] if place.base < FIRST_EXTERNAL else 0
-        fixed = 0 if place.worker == OWN else place.worker * part
-        per_count = (place.per_tile, place.per_step, place.per_outer)
-        return place.base, place.offset + fixed, *per_count, part if place.worker == OWN else 0
+        start, per_count = place.offset, (place.per_tile, place.per_step, place.per_outer)
+        if place.home is not None:
+            start -= part  # worker 0 needs none
+        if place.worker == OWN:
+            return place.base, start, *per_count, part, *(place.home or (place.base, start))
+        own = (place.base, start + place.worker * part) if place.worker or place.home is None else place.home
+        return *own, *per_count, 0, *own
 
 
 def _first(pair: tuple[int, Call]) -> int:

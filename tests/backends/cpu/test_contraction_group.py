@@ -151,3 +151,22 @@ def test_other_bodies_are_not_covered(function, shapes):
     op = fused(function, shapes)
     specs = tuple(TensorSpec(shape) for shape in shapes)
     assert emit_contraction_group(op, specs, op.infer(*specs), host()) is None
+
+
+@pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)
+@pytest.mark.parametrize("depth", [3, 700])  # in one piece, and summed by blocks
+def test_a_weight_and_its_moment_are_updated_in_place_at_every_size(target, depth):
+    """The last tile of rows lies over the one before it, whose results must not be read as what was there."""
+
+    def update(x, dy, w, m):
+        new = m * 0.9 + swap_last(x) @ dy
+        return w - new * 0.1, new
+
+    for rows, columns in [*((rows, 33) for rows in range(1, 40)), (30, 1), (7, 16), (29, 70)]:
+        shapes = [(depth, rows), (depth, columns), (rows, columns), (rows, columns)]
+        arrays = [numbers(shape, "float32", seed) for seed, shape in enumerate(shapes)]
+        tolerance = 1e-3 if depth > 100 else 1e-5
+        check_kernel(
+            emit_contraction_group, fused(update, shapes), *arrays,
+            target=target, rtol=tolerance, atol=tolerance, over={0: 2, 1: 3},
+        )  # fmt: skip

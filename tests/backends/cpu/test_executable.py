@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from graphnn.autodiff import append_gradients
 from graphnn.backends.cpu import backend as whole_backend
 from graphnn.backends.cpu import executable as engine
+from graphnn.backends.cpu import memory as run_memory
 from graphnn.backends.cpu.backend import CpuBackend, shared_engine
 from graphnn.backends.cpu.executable import Interpreted
 from graphnn.backends.cpu.threads import Pool
@@ -50,7 +51,7 @@ def guarded(monkeypatch) -> list[np.ndarray]:
         start = MARGIN + (-raw.ctypes.data - MARGIN) % 64
         return raw[start : start + nbytes]
 
-    monkeypatch.setattr(engine, "_allocate", allocate)
+    monkeypatch.setattr(run_memory, "allocate", allocate)
     return blocks
 
 

@@ -10,11 +10,11 @@ import pytest
 import graphnn as gnn
 from cpu_kernels import avx2
 from graphnn import layers
-from graphnn.backends.cpu import executable
+from graphnn.backends.cpu import memory as run_memory
 from graphnn.backends.cpu.backend import CpuBackend, Engine, shared_engine
 from graphnn.backends.cpu.threads import Pool
 from graphnn.errors import GraphnnError
-from graphnn.passes import native
+from graphnn.passes import native, partition_weights
 from graphnn.passes.partition_updates import partition_updates
 from random_networks import Network, network
 
@@ -39,17 +39,17 @@ class Junk:
 
     def __init__(self, patch: pytest.MonkeyPatch):
         self.blocks: list[np.ndarray] = []
-        bind, outputs = executable._Memory.bind, executable._outputs
+        outputs = run_memory.RunMemory.outputs
 
-        def filled(memory: Any, arrays: Any, results: Any) -> None:
+        def filled(memory: Any) -> list[np.ndarray]:
             memory.arena[...] = JUNK
-            for array in results:
+            found = outputs(memory)
+            for array in found:
                 array.reshape(-1).view("uint8")[...] = JUNK
-            bind(memory, arrays, results)
+            return found
 
-        patch.setattr(executable, "_allocate", self.allocate)
-        patch.setattr(executable._Memory, "bind", filled)
-        patch.setattr(executable, "_outputs", lambda plan: [array.copy() for array in outputs(plan)])
+        patch.setattr(run_memory, "allocate", self.allocate)
+        patch.setattr(run_memory.RunMemory, "outputs", filled)
 
     def allocate(self, nbytes: int) -> np.ndarray:
         raw = np.full(nbytes + 2 * MARGIN + 64, JUNK, "uint8")
@@ -155,6 +155,8 @@ def cut_small_programs(patch: pytest.MonkeyPatch) -> None:
     """Every batch and every parameter is cut, where otherwise a small one is not."""
     patch.setattr(native, "choose_tiles", lambda batch, *_: most_parts(batch))
     patch.setattr(native, "partition_updates", partial(partition_updates, least=2))
+    patch.setattr(partition_weights, "LEAST_PRODUCTS", 1)
+    patch.setattr(partition_weights, "_bytes_by_rows", lambda product, workers: -1)
 
 
 def most_parts(batch: int) -> int:

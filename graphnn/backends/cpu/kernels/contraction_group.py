@@ -66,7 +66,7 @@ def emit_contraction_group(op: Op, inputs: Specs, outputs: Specs, target: Target
         return None
     if not group.contraction.outputs[0].spec.size:
         return empty_kernel(target)
-    problem = _problem(op.body, group)
+    problem = _problem(op, group)
     if problem is None:
         return None
     return emit_contraction(replace(problem, pointers=len(inputs) + len(outputs)), target)
@@ -134,14 +134,14 @@ def _is_dense(operand: Operand) -> bool:
     return True
 
 
-def _problem(body: Program, group: _Group) -> Contraction | None:
+def _problem(fused: Fused, group: _Group) -> Contraction | None:
     """The contraction with its epilogue."""
     op, (result,) = group.contraction.op, group.contraction.outputs
     first, second = (group.sources.get(value) for value in group.contraction.inputs)
     dtype = result.spec.dtype
     if dtype not in DTYPES or not isinstance(first, Operand) or not isinstance(second, Operand):
         return None
-    tensors = _tensors(body, group, result)
+    tensors = _tensors(fused, group, result)
     if tensors is None:
         return None
     if isinstance(op, MatMul):
@@ -151,8 +151,9 @@ def _problem(body: Program, group: _Group) -> Contraction | None:
     return convolution_problem(op, first, second, dtype, tensors)
 
 
-def _tensors(body: Program, group: _Group, result: Variable) -> Tensors | None:
+def _tensors(fused: Fused, group: _Group, result: Variable) -> Tensors | None:
     """The operands of the epilogue; None where one is read across its columns."""
+    body = fused.body
     read = dict.fromkeys(v for i in group.epilogue for v in i.inputs if isinstance(group.sources.get(v), Operand))
     inputs = []
     for value in read:
@@ -164,8 +165,9 @@ def _tensors(body: Program, group: _Group, result: Variable) -> Tensors | None:
     outputs = [(dense(len(body.inputs) + i, value.spec), value.spec.dtype) for i, value in enumerate(body.outputs)]
     if not group.epilogue and body.outputs == (result,):
         return Tensors((), tuple(outputs))
-    epilogue = _Epilogue(group, tuple(read), result, body.outputs)
-    return Tensors(tuple(inputs), tuple(outputs), epilogue.compute, _weight(group.epilogue))
+    epilogue, position = _Epilogue(group, tuple(read), result, body.outputs), {v: n for n, v in enumerate(read)}
+    over = tuple((position[body.inputs[i]], o) for i, o in fused.in_place if body.inputs[i] in position)
+    return Tensors(tuple(inputs), tuple(outputs), epilogue.compute, _weight(group.epilogue), over)
 
 
 def _weight(instructions: Sequence[Instruction]) -> int:

@@ -38,12 +38,14 @@ class Tensors:
         outputs: where its results go; without `compute` the sum is stored in the only one.
         compute: see `contraction.Compute`.
         weight: rough number of vector instructions of `compute`.
+        over: see `contraction.Epilogue`.
     """
 
     inputs: tuple[tuple[Operand, str], ...]
     outputs: tuple[tuple[Operand, str], ...]
     compute: Compute | None = None
     weight: int = 0
+    over: tuple[tuple[int, int], ...] = ()
 
     @property
     def all(self) -> tuple[tuple[Operand, str], ...]:
@@ -62,7 +64,7 @@ class Tensors:
             for (operand, dtype), along, column in zip(self.all, strides, columns, strict=True)
         ]
         split = len(self.inputs)
-        return Epilogue(tuple(places[:split]), tuple(places[split:]), self.compute, self.weight)
+        return Epilogue(tuple(places[:split]), tuple(places[split:]), self.compute, self.weight, self.over)
 
 
 def dense(pointer: int, spec: TensorSpec) -> Operand:

@@ -11,7 +11,8 @@ from graphnn.backends.cpu.kernels.matmul import Operand, Tensors, broadcast_stri
 from graphnn.ir.tensor_spec import ITEM_BYTES
 from graphnn.ops.convolution import ConvolutionWeightGradient
 
-BLOCK_BYTES = 1 << 18  # of x and dy that a block of k reads
+BLOCK_BYTES = 1 << 18  # of x and dy that a block of items reads
+PART_BYTES = 1 << 15  # that a block within one item reads: the first-level cache holds it
 FEW, MOST_ROWS = 8, 28  # channels with which kernel elements share a tile; rows of such a tile
 
 
@@ -41,14 +42,14 @@ def weight_gradient_problem(
         span = Segment(0, 1, 0, 0, items.extent)
         first = Axis((span,), extent_k=items.extent, a_k=items.a, b_k=items.b)
         rows = _Rows((first, *rows.axes), (None, *rows.positions))
-        return _assemble(group, x, dy, dtype, tensors, rows, (), _block(items.extent, item))
+        return _assemble(group, x, dy, dtype, tensors, rows, (), _block(items.extent, item, BLOCK_BYTES))
     each = max(1, item // dy.shape[1])
-    return _assemble(group, x, dy, dtype, tensors, rows, (items,), _block(dy.shape[1], each))
+    return _assemble(group, x, dy, dtype, tensors, rows, (items,), _block(dy.shape[1], each, PART_BYTES))
 
 
-def _block(extent: int, nbytes: int) -> int:
-    """Indices of a block; 0 where one holds all."""
-    block = max(1, BLOCK_BYTES // nbytes)
+def _block(extent: int, nbytes: int, most: int) -> int:
+    """Indices of a block of at most so many bytes; 0 where one holds all."""
+    block = max(1, most // nbytes)
     return 0 if block >= extent else block
 
 
