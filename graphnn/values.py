@@ -180,7 +180,7 @@ HEADER = ("value", "kind", "dtype and shape", "least", "mean", "largest", "zeros
 def _part_name(row: Statistics) -> str:
     """What an array, or that of which it is the gradient, is to its node: "output", "output 1", "W"."""
     name, _, index = row.name.removeprefix(GRADIENT).partition(":")
-    return f"output {index}".strip() if name == row.node else name.removeprefix(f"{row.node}/")
+    return f"output {index}".strip() if name == row.node else row.short_name.removeprefix(GRADIENT)
 
 
 def _cells(row: Statistics) -> tuple[str, ...]:

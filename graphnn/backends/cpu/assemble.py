@@ -74,7 +74,7 @@ class Assembler:
             return self._scan(step, step.op, inputs, outputs)
         if step.op.is_view and places[step.inputs[0]] == places[step.outputs[0]]:
             return []
-        read, made = (tuple(plan.buffers[n].spec for n in numbers) for numbers in (step.inputs, step.outputs))
+        read, made = _specs(plan, step)
         return [self.call(step.op, read, made, (*inputs, *outputs), step.origin, step)]
 
     def call(
@@ -115,7 +115,7 @@ class Assembler:
 
     def _adding(self, plan: Plan, step: Step, sums: Sequence[int]) -> tuple[Fused | None, Specs, Specs]:
         """The step's op with totals to add to, if there is a kernel for it; its input and output specs."""
-        read, made = (tuple(plan.buffers[n].spec for n in numbers) for numbers in (step.inputs, step.outputs))
+        read, made = _specs(plan, step)
         op = accumulating(step.op, read, made, sums)
         read = (*read, *(made[position] for position in sums))
         return (op if op is not None and self._kernel_of(op, read, made) is not None else None), read, made
@@ -305,6 +305,11 @@ def bind(plan: Plan, inputs: Sequence[Place], outputs: Sequence[Place], arena: P
     known = [place for place in places if place is not None]
     copies: list[Row] = [Copy(target, known[number], plan.buffers[number].spec.nbytes) for target, number in doubled]
     return known, copies
+
+
+def _specs(plan: Plan, step: Step) -> tuple[Specs, Specs]:
+    read, made = (tuple(plan.buffers[n].spec for n in numbers) for numbers in (step.inputs, step.outputs))
+    return read, made
 
 
 def _made_by(body: Program, value: Value) -> Origin:
