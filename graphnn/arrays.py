@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
-from typing import Any
+from operator import attrgetter
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -71,6 +72,15 @@ class ArrayStore(MutableMapping[str, Array]):
     def __repr__(self) -> str:
         rows = [f"  {path}: {array.dtype}{list(array.shape)}" for path, array in self._arrays.items()]
         return "\n".join([f"{len(rows)} arrays", *rows])
+
+
+def store(name: str, doc: str) -> Any:
+    """A property of an object that keeps an ArrayStore as `_name`; it says how to assign to its arrays instead."""
+
+    def refuse(owner: object, value: object) -> NoReturn:
+        raise ParameterError(f"`{name}` stays; assign to its arrays", fix=f"model.{name}.update(...)")
+
+    return property(attrgetter(f"_{name}"), refuse, doc=doc)
 
 
 def as_array(value: Any, where: str) -> Any:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from graphnn.arrays import ArrayStore, as_array, bind_inputs, check_expressions, check_keywords
+from graphnn.arrays import ArrayStore, as_array, bind_inputs, check_expressions, check_keywords, store
 from graphnn.backends.choose import backend_for
 from graphnn.backends.compilations import Compilations
 from graphnn.backends.executable import Backend
@@ -40,14 +40,13 @@ class Model:
         device: "cpu", "cuda" (CuPy) or "reference".
         dtype: floating-point type of inputs and parameters.
 
-    Attributes:
-        parameters: trained arrays by path, in definition order.
-        states: running statistics by path.
-        gradients: what backward calls have added up since the last `cleargrads`.
-
     Raises:
         GraphError, OptionError, BackendError: not a graph, an unknown dtype, a missing device.
     """
+
+    parameters: ArrayStore = store("parameters", "Trained arrays by path, in definition order.")
+    states: ArrayStore = store("states", "Running statistics by path.")
+    gradients: ArrayStore = store("gradients", "What backward calls have added up since the last `cleargrads`.")
 
     def __init__(self, graph: Graph, seed: int = 0, device: str = "cpu", dtype: str = "float32"):
         if not isinstance(graph, Graph):
@@ -67,18 +66,13 @@ class Model:
         self._backend: Backend = backend_for(device)
         self._declarations = declarations_of(self._flat.leaves, dtype)
         initial = {path: initial_array(d, seed) for path, d in self._declarations.items()}
-        self.parameters = self._store(initial, Kind.PARAMETER)
-        self.states = self._store(initial, Kind.STATE)
-        self.gradients = ArrayStore({path: self._zeros(array) for path, array in self.parameters.items()})
+        self._parameters = self._store(initial, Kind.PARAMETER)
+        self._states = self._store(initial, Kind.STATE)
+        self._gradients = ArrayStore({path: self._zeros(array) for path, array in self._parameters.items()})
         self._frozen_nodes: frozenset[str] = frozenset()  # only looked up in, never gone through
         self._fixed_parameters: frozenset[str] = frozenset()
         self._compiled: Compilations[ForwardBackward] = Compilations()
         self._last: Run | None = None
-
-    def __setattr__(self, name: str, value: object) -> None:
-        if name in ("parameters", "states", "gradients") and not isinstance(value, ArrayStore):
-            raise ParameterError(f"`{name}` stays; assign to its arrays", fix=f"model.{name}.update(...)")
-        super().__setattr__(name, value)
 
     def _store(self, arrays: Mapping[str, np.ndarray], kind: Kind) -> ArrayStore:
         chosen = {path: arrays[path] for path, d in self._declarations.items() if d.kind is kind}
@@ -268,7 +262,7 @@ class Model:
         ]
         for old, new in zip((self.parameters, self.states, self.gradients), stores, strict=True):
             new.version = old.version + 1  # runs from before the move cannot go backward
-        self.parameters, self.states, self.gradients = stores
+        self._parameters, self._states, self._gradients = stores
         self._backend, self.device, self._last = target, device, None
         return self
 

@@ -24,13 +24,13 @@ class Compilations(Generic[Made]):
 
     def get(self, key: object, make: Callable[[], Made]) -> Made:
         """What was made for `key`; made now, if there is none."""
-        with self._lock.own():
+        with self._lock.own:
             found = self._kept.pop(key, None)
             if found is not None:
                 self._kept[key] = found
                 return found
         made = make()  # not under the lock: it takes its time
-        with self._lock.own():
+        with self._lock.own:
             self._kept[key] = made
             while len(self._kept) > PROGRAMS_KEPT:
                 del self._kept[next(iter(self._kept))]

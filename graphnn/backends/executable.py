@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from graphnn.ir.program import Program
@@ -28,6 +28,23 @@ class Executable(ABC):
         Returns:
             The outputs, as arrays that the caller owns.
         """
+
+    def bind(self, arrays: Sequence[Array], changing: Sequence[int]) -> Callable[[Sequence[Array]], list[Array]]:
+        """The same call again and again: a function of the arrays that change; what can be done once is done here.
+
+        Args:
+            arrays: as for a call. Those that do not change are held: their elements may, as those of parameters.
+            changing: positions of the others, in the order in which the function takes them.
+        """
+        held = list(arrays)
+
+        def call(given: Sequence[Array]) -> list[Array]:
+            current = held.copy()
+            for position, array in zip(changing, given, strict=True):
+                current[position] = array
+            return self(current)
+
+        return call
 
 
 class Backend(ABC):

@@ -69,7 +69,7 @@ class ReferenceExecutable(Executable):
         return self._run(arrays, run), seconds
 
     def _run(self, arrays: Sequence[Array], run: Callable[[Step, Sequence[Array]], None]) -> list[Array]:
-        with self._lock.own():
+        with self._lock.own:
             memory = self._bind(arrays)
             with np.errstate(all="ignore"):  # infinities and NaN are values here, looked for where a user asks
                 for step in self.plan.steps:

@@ -1,8 +1,11 @@
-"""PreparedStep: a compiled step that is called again with arrays of the same specs."""
+"""PreparedStep: a compiled step that is called again with arrays of the same specs.
+
+Between two steps of a small network nothing is looked up twice: what stands here takes as long as one of its layers.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from operator import is_
 from typing import Any
 
@@ -13,63 +16,105 @@ from graphnn.graph.scope import RANDOM_INPUT
 from graphnn.model import Model
 from graphnn.ops.random import seed_words
 
+Arrays = tuple[Any, ...]
+
 
 class PreparedStep:
-    """The arrays of a step in call order; those of a batch, the learning rate and the step are put in by each call.
+    """A step bound to its model's arrays; those of a batch, the learning rate and the step are put in by each run.
 
     Args:
         compiled: the step.
         arrays: what it was prepared with, by name: parameters and states among them, which stay the same arrays.
         model: whose arrays they are.
         memory: states of the optimizer, among them.
+        mode: what else the step was compiled for, see `mode_of`.
+        x: inputs of the batch, as they were given.
+        y: targets of the batch, as they were given.
+        batch: the arrays of x and y by their names in the call.
     """
 
-    def __init__(self, compiled: Compiled, arrays: Mapping[str, Any], model: Model, memory: Mapping[str, Any]):
-        self.compiled = compiled
-        self._model = (model.parameters, model.states, model.device, model.seed)
-        moments = {path: array for path, array in memory.items() if arrays.get(path) is array}
-        self._paths, self._moments = list(moments), list(moments.values())
-        self._arrays = [arrays[name] for name in compiled.inputs]
-        self._places = {name: place for place, name in enumerate(compiled.inputs)}
-        self._scalars = {
-            name: np.array(self._arrays[self._places[name]]) for name in (LEARNING_RATE, STEP) if name in self._places
-        }
-        for name, scalar in self._scalars.items():
-            self._arrays[self._places[name]] = scalar
+    def __init__(
+        self,
+        compiled: Compiled,
+        arrays: Mapping[str, Any],
+        model: Model,
+        memory: Mapping[str, Any],
+        mode: Hashable,
+        x: Any,
+        y: Any,
+        batch: Mapping[str, np.ndarray],
+    ):
+        self.mode, self._seed = mode, model.seed
+        self._stores, self._memory = (model.parameters, model.states), list(memory.values())
+        self._take_x, self._take_y = taker(x), taker(y)
+        self._specs = [(array.shape, array.dtype) for array in batch.values()]
+        self._used = [number for number, name in enumerate(batch) if name in compiled.inputs]
+        self._draws = RANDOM_INPUT in compiled.inputs
+        changing = [name for name in (*batch, *([RANDOM_INPUT] if self._draws else [])) if name in compiled.inputs]
+        self._rate, self._number = (np.array(arrays.get(name, 0.0)) for name in (LEARNING_RATE, STEP))
+        own = {**arrays, LEARNING_RATE: self._rate, STEP: self._number}
+        places = {name: place for place, name in enumerate(compiled.inputs)}
+        self._bound = compiled.executable.bind([own[name] for name in places], [places[name] for name in changing])
+        self._results = tuple(key.removeprefix("metric:") for key in compiled.outputs)
 
     def is_current(self, model: Model, memory: Mapping[str, Any]) -> bool:
-        """Whether model and optimizer still have the arrays and the seed that it was prepared with."""
-        parameters, states, device, seed = self._model
-        if model.parameters is not parameters or model.states is not states:
+        """Whether model and optimizer still have the arrays that it was prepared with."""
+        parameters, states = self._stores
+        if model.parameters is not parameters or model.states is not states or len(memory) != len(self._memory):
             return False
-        same = model.device == device and model.seed == seed
-        return same and all(map(is_, map(memory.get, self._paths), self._moments))
+        return all(map(is_, memory.values(), self._memory))
 
-    def run(self, batch: Mapping[str, Any], rate: float, number: int, draws: int) -> dict[str, Any]:
-        """Results by key.
+    def take(self, x: Any, y: Any) -> Arrays | None:
+        """The arrays of a batch, for `run`; None where they cannot be used as they are: of other names, of other specs.
 
         Args:
-            batch: inputs and targets by their names in the call, of the specs that the step was compiled for.
+            x: as for `Trainer.train_step`.
+            y: as for `Trainer.train_step`.
+        """
+        batch = self._take_x(x) + self._take_y(y)
+        if len(batch) != len(self._specs):
+            return None
+        for array, (shape, dtype) in zip(batch, self._specs, strict=True):
+            if type(array) is not np.ndarray or array.shape != shape or array.dtype != dtype:
+                return None
+            if not array.flags.c_contiguous:
+                return None
+        return batch
+
+    def run(self, batch: Arrays, rate: float, number: int, draws: int) -> dict[str, float]:
+        """The loss, and metrics by name.
+
+        Args:
+            batch: what `take` gave.
             rate: the learning rate.
             number: of the optimizer step, from 1 on.
             draws: training runs of the model so far, which random masks depend on.
         """
-        arrays, places = self._arrays.copy(), self._places
-        for name, array in batch.items():
-            if name in places:
-                arrays[places[name]] = array
-        for name, scalar in self._scalars.items():
-            scalar[()] = rate if name == LEARNING_RATE else number
-        if RANDOM_INPUT in places:
-            arrays[places[RANDOM_INPUT]] = seed_words(self._model[3], draws)
-        return dict(zip(self.compiled.outputs, self.compiled.executable(arrays), strict=True))
+        self._rate[()] = rate
+        self._number[()] = number
+        arrays = [batch[number] for number in self._used]
+        if self._draws:
+            arrays.append(seed_words(self._seed, draws))
+        return dict(zip(self._results, map(float, self._bound(arrays)), strict=True))
 
 
-def spec_key(batch: Mapping[str, Any]) -> Hashable | None:
-    """What two batches share that one step can run on; None where an array would have to be converted or copied."""
-    key = []
-    for name, array in batch.items():
-        if type(array) is not np.ndarray or not array.flags.c_contiguous:
-            return None
-        key += (name, array.shape, array.dtype)
-    return tuple(key)
+def mode_of(model: Model, training: bool) -> Hashable:
+    """What a step is compiled for, beside the specs of its batch."""
+    return training, model.device, model.seed, model.frozen_nodes(), model.fixed_parameters()
+
+
+def taker(tree: Any) -> Callable[[Any], Arrays]:
+    """A function that gives the arrays of another tree in the order of this one; none where the two are not alike.
+
+    Args:
+        tree: an array, a tuple of arrays, or a dict of arrays by name.
+    """
+    if isinstance(tree, tuple):
+        return lambda given: given if type(given) is tuple else ()
+    if not isinstance(tree, Mapping):
+        return lambda given: (given,)
+    names = tree.keys()
+    if len(names) == 1:
+        (name,) = names
+        return lambda given: (given[name],) if type(given) is dict and given.keys() == names else ()
+    return lambda given: tuple(map(given.__getitem__, names)) if type(given) is dict and given.keys() == names else ()

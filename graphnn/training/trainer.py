@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -38,7 +38,7 @@ from graphnn.training.history import History
 from graphnn.training.interrupt import Interrupt
 from graphnn.training.loop import Loop
 from graphnn.training.means import Means, Position
-from graphnn.training.prepared import PreparedStep, spec_key
+from graphnn.training.prepared import PreparedStep, mode_of
 
 PREPARED_KEPT = 8  # sorts of batches: full ones and last ones, of training and of evaluation
 Targets = Any  # an array, or a dict of arrays by output name
@@ -87,7 +87,7 @@ class Trainer:
         self.begin: Position | None = None
         self._schedule = schedule(self.optimizer.learning_rate)
         self._compiled: Compilations[CompiledStep] = Compilations()
-        self._prepared: dict[object, PreparedStep] = {}  # the newest first
+        self._prepared: list[PreparedStep] = []  # the newest first
 
     def _by_output(self, value: Any, what: str) -> dict[str, Any]:
         names: tuple[str, ...] = self.model.graph.output_names or ("",)
@@ -118,7 +118,7 @@ class Trainer:
 
     def train_batch(self, x: Any, y: Targets) -> dict[str, float]:
         """Like `train_step`; returns the loss and all metrics."""
-        results = self._call(x, y, training=True, rate=self.learning_rate(self.steps))
+        results = self._call(x, y, True, self._schedule(self.steps))
         self.steps += 1
         self.model.step += 1
         self.model.parameters.version += 1
@@ -129,24 +129,25 @@ class Trainer:
         return self._schedule(step)
 
     def _call(self, x: Any, y: Targets, training: bool, rate: float = 0.0) -> dict[str, float]:
-        results = self._results(x, y, training, rate)
+        """The loss and all metrics; what was looked up for an earlier batch of the same specs is used again."""
+        model, mode = self.model, mode_of(self.model, training)
+        for known in self._prepared:
+            if known.mode == mode and (batch := known.take(x, y)) and known.is_current(model, self.memory):
+                return known.run(batch, rate, self.steps + 1, model.step)
+        compiled, arrays = self.prepare(x, y, training, rate)
+        results = compiled(arrays)
+        self._keep(compiled, arrays, mode, x, y)
         return {key.removeprefix("metric:"): float(value) for key, value in results.items()}
 
-    def _results(self, x: Any, y: Targets, training: bool, rate: float) -> Mapping[str, Any]:
-        """Outputs of the step; what was checked and looked up for an earlier batch of the same specs is used again."""
-        batch = self._named(x)
-        targets = y if _is_mapping(y) else {next(iter(self.losses)): y}
-        for name, array in targets.items():
-            batch[f"target:{name}"] = array
-        key = (training, spec_key(batch), self.model.frozen_nodes(), self.model.fixed_parameters())
-        known = self._prepared.get(key)
-        if known is not None and known.is_current(self.model, self.memory):
-            return known.run(batch, rate, self.steps + 1, self.model.step)
-        compiled, arrays = self.prepare(x, y, training, rate)
-        if key[1] is not None and all(arrays.get(name, array) is array for name, array in batch.items()):
-            self._prepared = {key: PreparedStep(compiled, arrays, self.model, self.memory), **self._prepared}
-            self._prepared = dict(list(self._prepared.items())[:PREPARED_KEPT])
-        return compiled(arrays)
+    def _keep(self, compiled: Compiled, arrays: Mapping[str, Any], mode: Hashable, x: Any, y: Targets) -> None:
+        """Prepare for more batches like this one, if its arrays could be used as they are."""
+        targets = y if isinstance(y, Mapping) else {next(iter(self.losses)): y}
+        batch = {**self._named(x), **{f"target:{name}": array for name, array in targets.items()}}
+        if any(type(array) is not np.ndarray or arrays.get(name, array) is not array for name, array in batch.items()):
+            return
+        new = PreparedStep(compiled, arrays, self.model, self.memory, mode, x, y, batch)
+        kept = [step for step in self._prepared if step.is_current(self.model, self.memory)]
+        self._prepared = [new, *kept][:PREPARED_KEPT]
 
     def prepare(self, x: Any, y: Targets, training: bool = True, rate: float = 0.0) -> tuple[Compiled, dict[str, Any]]:
         """The compiled step for a batch, and the arrays that it is called with, by name; nothing is run.
@@ -331,17 +332,13 @@ class Trainer:
 
     def _named(self, x: Any) -> dict[str, Any]:
         """One array, a tuple in input order, or a dict by name -> arrays by input name."""
-        if _is_mapping(x):
+        if isinstance(x, Mapping):
             return dict(x)
         given = x if isinstance(x, tuple) else (x,)
         names = [node.name for node in self.model.graph.inputs]
         if len(given) > len(names):
             raise GraphError("too many inputs", where="x", expected=names, got=f"{len(given)} arrays")
         return dict(zip(names, given, strict=False))
-
-
-def _is_mapping(given: Any) -> bool:
-    return type(given) is dict or isinstance(given, Mapping)  # to ask an abstract class takes ten times as long
 
 
 def _check_fit(epochs: int, steps: int | None, callbacks: Sequence[Callback], on_interrupt: str) -> None:

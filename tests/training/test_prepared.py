@@ -6,8 +6,7 @@ import pytest
 import graphnn as gnn
 from graphnn import layers, losses, optimizers, schedules
 from graphnn.ops.random import RandomStream
-from graphnn.training import trainer as trainer_module
-from graphnn.training.prepared import PreparedStep, spec_key
+from graphnn.training.prepared import PreparedStep, taker
 
 RATE = schedules.Exponential(0.05, 0.5)
 COPIES = {  # the same numbers in arrays of another kind
@@ -77,13 +76,13 @@ def test_steps_are_those_that_are_prepared_anew_each_time(event, copy, monkeypat
     monkeypatch.setattr(PreparedStep, "run", lambda *arguments: runs.append(1) or run(*arguments))
     found = results_of("reference", event, COPIES[copy])
     assert bool(runs) == (copy not in ("strided", "another dtype"))
-    monkeypatch.setattr(trainer_module, "spec_key", lambda batch: None)
+    monkeypatch.setattr(PreparedStep, "take", lambda *_: None)
     assert found == results_of("reference", event, COPIES["the same"])
 
 
 def test_on_the_native_engine_too(monkeypatch):
     found = results_of("cpu", "fix a parameter", COPIES["the same"])
-    monkeypatch.setattr(trainer_module, "spec_key", lambda batch: None)
+    monkeypatch.setattr(PreparedStep, "take", lambda *_: None)
     assert found == results_of("cpu", "fix a parameter", COPIES["the same"])
 
 
@@ -97,9 +96,40 @@ def test_each_batch_is_read_anew():
     assert trainer.evaluate(batch(1, 8))["loss"] == other
 
 
-def test_dtypes_and_shapes_that_differ_share_no_step():
-    keys = [spec_key({"x": batch(0, count, dtype)[0]}) for count in (4, 5) for dtype in ("float32", "float64")]
-    assert None not in keys
-    assert len(set(keys)) == 4
-    assert spec_key({"x": [[1.0]]}) is None
-    assert spec_key({"x": np.ones((3, 2), order="F")}) is None
+def test_only_arrays_of_the_same_specs_are_taken_as_they_are():
+    trainer = gnn.Trainer(model_of("reference"), losses.CrossEntropy())
+    x, y = batch(0, 4)
+    trainer.train_step(x, y)
+    (step,) = trainer._prepared
+    others = [batch(0, 5)[0], x.astype("float64"), np.asfortranarray(x), x.tolist(), {"x": x}, (x,), None, x.view(View)]
+    assert [step.take(x, y) is not None, *(step.take(other, y) for other in others)] == [True, *[None] * len(others)]
+    assert step.take(x, y.astype("int32")) is None
+
+
+class View(np.ndarray):
+    """An array of another class."""
+
+
+@pytest.mark.parametrize("tree", [(1, 2), {"a": 1, "b": 2}, {"a": 1}], ids=str)
+def test_trees_are_taken_apart_in_the_order_of_the_first(tree):
+    take, names = taker(tree), list(tree) if isinstance(tree, dict) else []
+    assert list(take(tree)) == (list(tree.values()) if names else list(tree))
+    assert names == [] or take({name: tree[name] for name in reversed(names)}) == tuple(tree.values())
+    assert not take({"c": 1, "b": 2})
+    assert not take({**tree, "more": 1} if names else [1, 2])
+
+
+@pytest.mark.parametrize("device", ["reference", "cpu"])
+def test_steps_of_a_frozen_and_of_a_free_network_take_turns(device):
+    """As in adversarial training: neither pushes the other out, and both give what fresh trainers give."""
+    found = []
+    for forget in (False, True):
+        trainer = gnn.Trainer(model_of(device), losses.CrossEntropy(), optimizers.Adam(RATE))
+        for number in range(6):
+            (trainer.model.freeze if number % 2 else trainer.model.unfreeze)("hidden")
+            if forget:
+                trainer._prepared.clear()
+            trainer.train_step(*batch(number, 8))
+        found.append([array.tobytes() for array in (*trainer.model.parameters.values(), *trainer.memory.values())])
+        assert len(trainer._prepared) == (1 if forget else 2)
+    assert found[0] == found[1]

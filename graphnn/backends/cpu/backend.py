@@ -59,11 +59,11 @@ class Engine:
         return self._remember(key, lambda: emit_part_copy(whole, axis, parts, into_whole, self.target))
 
     def _remember(self, key: Hashable, make: Callable[[], Kernel | None]) -> Kernel | None:
-        with self._lock.own():
+        with self._lock.own:
             if key in self._known:
                 return self._known[key]
         made = self._kept.get(key, make) if self._kept else make()
-        with self._lock.own():
+        with self._lock.own:
             if len(self._known) >= MEMO:
                 self._known.clear()
             self._known[key] = made

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from graphnn.backends.calls import Inspectable, KernelCall, KernelRun
 from graphnn.backends.cpu.assemble import Assembler, NotCoveredError, bind
+from graphnn.backends.cpu.bound import BoundRun, Interpreted, Native
 from graphnn.backends.cpu.driver import Field, emit_driver
 from graphnn.backends.cpu.jit import Code
 from graphnn.backends.cpu.kernel import Text
@@ -29,28 +30,10 @@ from graphnn.backends.cpu.table import (
 from graphnn.backends.cpu.threads import Pool
 from graphnn.backends.cpu.timing import Calls, Log, interpreted_call
 from graphnn.backends.fork_lock import ForkLock
-from graphnn.backends.reference import ReferenceExecutable, run_step, tell_where
-from graphnn.errors import BackendError
+from graphnn.ir.program import Kind
 from graphnn.ops.op import Array
 from graphnn.plan.plan import Plan, Step, aligned
 from graphnn.tiled import Tiled
-
-
-@dataclass(frozen=True, eq=False)
-class Native:
-    """A stretch of steps that one native call runs."""
-
-    table: Table
-    fields: np.ndarray  # what the driver is called with, see `Field`
-    address: int  # of the fields
-
-
-@dataclass(frozen=True, eq=False)
-class Interpreted:
-    """A step without a kernel, such as a user's numeric layer: it runs by its reference."""
-
-    step: Step
-    missing: str  # the op without a kernel, in the step or inside of it
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,31 +133,44 @@ class CpuExecutable(Inspectable):
     code: Code
     pool: Pool
     assembled: Assembled
-    _segments: tuple[Native | Interpreted, ...]
-    _job: int
-    _lock: ForkLock = field(default_factory=ForkLock)
+    segments: tuple[Native | Interpreted, ...]
+    job: int
+    lock: ForkLock = field(default_factory=ForkLock)
     _memory: list[RunMemory] = field(default_factory=list)
+    _bound: list[BoundRun] = field(default_factory=list)  # the last one of `__call__`
 
     def __call__(self, arrays: Sequence[Array]) -> list[Array]:
         """See Executable."""
-        with self._lock.own():
-            return self._run(arrays)
+        changing = self._inputs
+        bound = self._bound[0] if self._bound else None
+        if bound is None or not bound.holds(arrays):
+            bound = BoundRun(self, arrays, changing)
+            self._bound[:] = [bound]
+        return bound.run([arrays[position] for position in changing])
+
+    def bind(self, arrays: Sequence[Array], changing: Sequence[int]) -> Callable[[Sequence[Array]], list[Array]]:
+        """See Executable."""
+        return BoundRun(self, arrays, changing).run
+
+    @cached_property
+    def _inputs(self) -> list[int]:
+        """Positions of what is another array in each call; parameters and states stay."""
+        return [position for position, value in enumerate(self.plan.inputs) if value.kind is Kind.INPUT]
+
+    def run_memory(self) -> RunMemory:
+        """Memory for all runs, from the first one on."""
+        with self.lock.own:
+            if not self._memory:
+                self._memory.append(RunMemory(base_bytes(self.plan, self.assembled, self.workers)))
+            return self._memory[0]
 
     def run_traced(self, arrays: Sequence[Array]) -> tuple[list[Array], list[KernelRun]]:
         """See Inspectable."""
         found = self._found
-        logs = [Log(found.runs[number], self.workers) for number in range(len(self._segments))]
-        with self._lock.own():
-            begin = time.monotonic_ns()
-            try:
-                for segment, log in zip(self._segments, logs, strict=True):
-                    if isinstance(segment, Native):
-                        segment.fields[[Field.LOG, Field.LOG_WORDS]] = log.words.ctypes.data, log.words.shape[1]
-                outputs = self._run(arrays, logs)
-            finally:
-                for segment in self._segments:
-                    if isinstance(segment, Native):
-                        segment.fields[Field.LOG] = 0
+        logs = [Log(found.runs[number], self.workers) for number in range(len(self.segments))]
+        bound = BoundRun(self, arrays, (), logs)
+        begin = time.monotonic_ns()
+        outputs = bound.run(())
         return outputs, [run for number, log in enumerate(logs) for run in log.read(found.by_row[number], begin)]
 
     @property
@@ -199,7 +195,7 @@ class CpuExecutable(Inspectable):
             interpreted_call(self.plan, segment.step, segment.missing) if isinstance(segment, Interpreted) else segment
             for segment in self.assembled.segments
         ]
-        tables = [segment.table if isinstance(segment, Native) else None for segment in self._segments]
+        tables = [segment.table if isinstance(segment, Native) else None for segment in self.segments]
         return Calls.of(segments, tables, self.workers)
 
     def optimised_ir(self, call: KernelCall) -> str:
@@ -209,45 +205,6 @@ class CpuExecutable(Inspectable):
     def assembly(self, call: KernelCall) -> str:
         """See Inspectable."""
         return self.code.assembly(call.ir)
-
-    def _run(self, arrays: Sequence[Array], logs: Sequence[Log] = ()) -> list[Array]:
-        memory = self._memory[0] if self._memory else self._allocate()
-        memory.read(arrays)
-        outputs = memory.outputs()
-        for number, segment in enumerate(self._segments):
-            if isinstance(segment, Native):
-                memory.status[0] = 0  # an interrupt, or a fork, may have come before an earlier one was told
-                if self.pool.run(self._job, segment.address):
-                    self._raise(arrays)
-            else:
-                begin = time.monotonic_ns()
-                _interpret(segment.step, memory.views(self.plan, self.assembled.places, [*arrays, *outputs]))
-                if logs:
-                    logs[number].interpreted(begin)
-        return memory.finished(outputs)
-
-    def _allocate(self) -> RunMemory:
-        """Memory for all runs from the first one on; the segments are told where it is."""
-        memory = RunMemory(self.plan, base_bytes(self.plan, self.assembled, self.pool.workers))
-        for segment in self._segments:
-            if isinstance(segment, Native):
-                segment.fields[[Field.BASES, Field.STATUS]] = memory.bases.ctypes.data, memory.status.ctypes.data
-        self._memory.append(memory)
-        return memory
-
-    def _raise(self, arrays: Sequence[Array]) -> None:
-        """A kernel has refused its inputs, before anything was changed: the reference says what is wrong with them."""
-        ReferenceExecutable(self.plan, np)([array.copy() for array in arrays])
-        raise BackendError("a kernel refuses what the reference accepts", fix='report this; device="reference" works')
-
-
-def _interpret(step: Step, memory: Sequence[Array]) -> None:
-    try:
-        with np.errstate(all="ignore"):
-            run_step(np, step, memory)
-    except Exception as error:
-        tell_where(error, step)
-        raise
 
 
 def link(plan: Plan, assembled: Assembled, code: Code, pool: Pool) -> CpuExecutable:
@@ -278,4 +235,4 @@ def _native(table: Table, addresses: dict[Text, int], pool: Pool) -> Native:
     fields[Field.ARGUMENTS] = table.arguments.ctypes.data
     fields[Field.SIZES] = table.sizes.ctypes.data
     fields[Field.BARRIER] = pool.address
-    return Native(table, fields, fields.ctypes.data)
+    return Native(table, fields)

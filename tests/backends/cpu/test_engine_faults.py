@@ -176,15 +176,15 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 def test_a_lock_is_free_in_a_forked_child():
     lock = ForkLock()
     read, write = os.pipe()
-    with lock.own():
+    with lock.own:
         child = os.fork()
         if not child:
-            os.write(write, b"free" if lock.own().acquire(timeout=5) else b"held")
+            os.write(write, b"free" if lock.own.acquire(timeout=5) else b"held")
             os._exit(0)
-        assert not lock.own().acquire(blocking=False)
+        assert not lock.own.acquire(blocking=False)
     os.waitpid(child, 0)
     assert os.read(read, 4) == b"free"
-    assert lock.own().acquire(blocking=False)
+    assert lock.own.acquire(blocking=False)
     for end in (read, write):
         os.close(end)
 

@@ -12,6 +12,7 @@ from cpu_kernels import avx2
 from graphnn import layers
 from graphnn.backends.cpu import memory as run_memory
 from graphnn.backends.cpu.backend import CpuBackend, Engine, shared_engine
+from graphnn.backends.cpu.bound import BoundRun
 from graphnn.backends.cpu.threads import Pool
 from graphnn.errors import GraphnnError
 from graphnn.passes import native, partition_weights
@@ -39,17 +40,17 @@ class Junk:
 
     def __init__(self, patch: pytest.MonkeyPatch):
         self.blocks: list[np.ndarray] = []
-        outputs = run_memory.RunMemory.outputs
+        outputs = BoundRun.outputs
 
-        def filled(memory: Any) -> list[np.ndarray]:
-            memory.arena[...] = JUNK
-            found = outputs(memory)
+        def filled(run: Any) -> list[np.ndarray]:
+            run.memory.arena[...] = JUNK
+            found = outputs(run)
             for array in found:
                 array.reshape(-1).view("uint8")[...] = JUNK
             return found
 
         patch.setattr(run_memory, "allocate", self.allocate)
-        patch.setattr(run_memory.RunMemory, "outputs", filled)
+        patch.setattr(BoundRun, "outputs", filled)
 
     def allocate(self, nbytes: int) -> np.ndarray:
         raw = np.full(nbytes + 2 * MARGIN + 64, JUNK, "uint8")
