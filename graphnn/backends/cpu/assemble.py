@@ -7,11 +7,11 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
 from graphnn.backends.cpu.kernel import Kernel, Specs
+from graphnn.backends.cpu.strided_parts import read_in_place
 from graphnn.backends.cpu.table import (
     PARTIAL,
     PRIVATE,
     SCRATCH,
-    Barrier,
     Call,
     Copy,
     Place,
@@ -21,7 +21,7 @@ from graphnn.backends.cpu.table import (
     TileIndex,
     Tiles,
 )
-from graphnn.ir.program import Origin, Program, Value
+from graphnn.ir.program import Instruction, Origin, Program, Value
 from graphnn.ir.tensor_spec import TensorSpec
 from graphnn.ops.arithmetic import Add, Maximum, Minimum
 from graphnn.ops.fused import Fused
@@ -158,7 +158,10 @@ class Assembler:
         return [*begin, Repeat(op.length.__index__(), tuple(rows), op.reverse, step)]
 
     def tiled(self, plan: Plan, step: Step, places: Sequence[Place]) -> list[Row]:
-        """The rows of a Tiled step: tiles for all workers, then the combination of what they have summed up."""
+        """The rows of a Tiled step: tiles for all workers, then the combination of what they have summed up.
+
+        Barriers are for `arrange` to set.
+        """
         op = step.op
         if not isinstance(op, Tiled):
             raise TypeError(op)
@@ -174,17 +177,18 @@ class Assembler:
         ]
         self._free = start
         tiles = Tiles(op.tiles, first, later if op.tiles > self.workers else (), step)
-        return [tiles, Barrier(), *([*combined, Barrier()] if combined else [])]
+        return [tiles, *combined]
 
     def _tile_programs(
         self, op: Tiled, plan: Plan, step: Step, places: Sequence[Place], origins: Sequence[Origin]
     ) -> tuple[tuple[Row, ...], tuple[Row, ...], list[Place]]:
         """Rows of a worker's first tile and of those behind it, and where the first one leaves its results."""
-        body, before, first, later = make_plan(op.body), _TileRows(), _TileRows(), _TileRows()
-        inputs = [
-            self._tile_input(op, plan.buffers[n].spec, axis, places[n], before, _read_by(op.body, k))
-            for k, (n, axis) in enumerate(zip(step.inputs, op.input_axes, strict=True))
-        ]
+        before, first, later = _TileRows(), _TileRows(), _TileRows()
+        program, inputs = op.body, list[Place]()
+        for k, (n, axis) in enumerate(zip(step.inputs, op.input_axes, strict=True)):
+            program, place = self._tile_input(op, program, k, plan.buffers[n].spec, axis, places[n], before)
+            inputs.append(place)
+        body = make_plan(program)
         if op.with_index:
             inputs.append(self._private(8))
             before.rows.append(TileIndex(inputs[-1]))
@@ -202,18 +206,35 @@ class Assembler:
         return programs[0], programs[1], first.places
 
     def _tile_input(
-        self, op: Tiled, spec: TensorSpec, axis: int | None, place: Place, before: _TileRows, origin: Origin
-    ) -> Place:
-        """Where a tile finds its part of an input; a part that is not contiguous is copied first."""
+        self,
+        op: Tiled,
+        body: Program,
+        position: int,
+        spec: TensorSpec,
+        axis: int | None,
+        place: Place,
+        before: _TileRows,
+    ) -> tuple[Program, Place]:
+        """Where a tile finds its part of an input, and the body that finds it there.
+
+        A part that is not contiguous is copied first, unless all who read it can read it where it is.
+        """
         if axis is None:
-            return place
+            return body, place
         part, stride = _part(spec, axis, op.tiles)
         moving = replace(place, per_tile=stride)
         if math.prod(int(n) for n in spec.shape[:axis]) == 1:
-            return moving
-        private = self._private(part.nbytes)
+            return body, moving
+        in_place = read_in_place(body, position, spec, self._has_kernel)
+        if in_place is not None:
+            return in_place, moving
+        private, origin = self._private(part.nbytes), _read_by(op.body, position)
         before.rows.append(self._move(spec, axis, op.tiles, moving, private, False, origin))
-        return private
+        return body, private
+
+    def _has_kernel(self, instruction: Instruction) -> bool:
+        specs = (tuple(value.spec for value in side) for side in (instruction.inputs, instruction.outputs))
+        return self._kernel_of(instruction.op, *specs) is not None
 
     def _joined(
         self, op: Tiled, spec: TensorSpec, axis: int, place: Place, first: _TileRows, later: _TileRows, origin: Origin
@@ -277,7 +298,8 @@ class Assembler:
             raise NotCoveredError("a part that is not contiguous")
         part, _ = _part(spec, axis, parts)
         whole = Slice((0,) * part.rank, part.shape, (1,) * part.rank)
-        return Call(kernel, (source, target), whole, (part,), (part,), None, origin)
+        reach = (part.nbytes, spec.nbytes) if into_whole else (spec.nbytes, part.nbytes)
+        return Call(kernel, (source, target), whole, (part,), (part,), None, origin, reach)
 
 
 class _TileRows:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from operator import is_
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -85,13 +85,14 @@ class BoundRun:
     def _bind_outputs(self) -> None:
         specs = [self._plan.buffers[number].spec for number in self._plan.outputs]
         first = FIRST_EXTERNAL + len(self._plan.inputs)
-        self._small: dict[int, np.ndarray] = {}
-        self._large = []
+        self._fixed: list[Any] = [None] * len(specs)
+        self._small, self._large = list[int](), list[tuple[int, int, tuple[Any, Any]]]()
         for number, spec in enumerate(specs):
             kind = (tuple(map(int, spec.shape)), np.dtype(spec.dtype))
             if 0 < spec.nbytes <= SMALL:
-                self._small[number] = new_array(*kind)
-                self._table[first + number] = address(self._small[number])
+                self._fixed[number] = new_array(*kind)
+                self._table[first + number] = address(self._fixed[number])
+                self._small.append(number)
             else:
                 self._large.append((number, first + number, kind))
 
@@ -113,8 +114,9 @@ class BoundRun:
     def run(self, arrays: Sequence[Array]) -> list[Array]:
         """Run once with these arrays in the places of those that change; returns arrays that the caller owns."""
         with self._lock.own:
+            table = self._table
             for slot, array in zip(self._slots, arrays, strict=True):
-                self._table[slot] = address(array)
+                table[slot] = address(array)
             outputs = self.outputs()
             if self._interprets:
                 self._current = [*self._all(arrays), *outputs]
@@ -123,17 +125,17 @@ class BoundRun:
                 if call():
                     self._refuse(arrays)
             self._current = None
-            return [array.copy() if number in self._small else array for number, array in enumerate(outputs)]
+            for number in self._small:
+                outputs[number] = outputs[number].copy()
+            return outputs
 
     def outputs(self) -> list[np.ndarray]:
         """Arrays for the outputs of a run, whose addresses are written."""
-        if not self._large:
-            return list(self._small.values())
-        found = self._small.copy()
+        found = self._fixed.copy()
         for number, slot, kind in self._large:
             array = found[number] = new_array(*kind)
             self._table[slot] = address(array)
-        return [found[number] for number in range(len(found))]
+        return found
 
     def _all(self, arrays: Sequence[Array]) -> list[Array]:
         given = {**self._held, **dict(zip(self._changing, arrays, strict=True))}

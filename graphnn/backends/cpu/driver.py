@@ -194,7 +194,7 @@ class _Walker:
                 self._walk(self._number(4), self._number(5), tile=each.index)
 
     def _serial(self) -> None:
-        with self.f.when(self.f.builder.icmp_signed("==", self.worker, const(0))):
+        with self.f.when(self.f.builder.icmp_signed("==", self.worker, self._number(3))):
             self._walk(self._number(1), self._number(2), tile=const(0))
 
     def _barrier(self) -> None:

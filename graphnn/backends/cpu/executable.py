@@ -10,6 +10,7 @@ from functools import cached_property
 import numpy as np
 
 from graphnn.backends.calls import Inspectable, KernelCall, KernelRun
+from graphnn.backends.cpu.arrange import arrange
 from graphnn.backends.cpu.assemble import Assembler, NotCoveredError, bind
 from graphnn.backends.cpu.bound import BoundRun, Interpreted, Native
 from graphnn.backends.cpu.driver import Field, emit_driver
@@ -19,7 +20,6 @@ from graphnn.backends.cpu.memory import RunMemory
 from graphnn.backends.cpu.table import (
     ARENA,
     FIRST_EXTERNAL,
-    Barrier,
     Copy,
     Place,
     Row,
@@ -66,9 +66,9 @@ def assemble(plan: Plan, assembler: Assembler) -> Assembled:
             _last(segments).extend(rows)
     arena_end = Place(ARENA, plan.arena_bytes)
     _last(segments).extend([Serial((*copies, *_commits(plan, places, arena_end)))])
-    merged = [segment if isinstance(segment, Interpreted) else _merged(segment) for segment in segments]
+    arranged = [s if isinstance(s, Interpreted) else arrange(s, assembler.workers) for s in segments]
     sizes = (0, assembler.private_bytes, assembler.partial_bytes, aligned(assembler.scratch_bytes))
-    return Assembled(tuple(segment for segment in merged if segment), tuple(places), sizes)
+    return Assembled(tuple(segment for segment in arranged if segment), tuple(places), sizes)
 
 
 def _top_rows(assembler: Assembler, plan: Plan, step: Step, places: Sequence[Place]) -> list[Row]:
@@ -83,21 +83,6 @@ def _last(segments: list[list[Row] | Interpreted]) -> list[Row]:
     if isinstance(last, Interpreted):
         raise TypeError(last)
     return last
-
-
-def _merged(rows: Sequence[Row]) -> tuple[Row, ...]:
-    """Neighbouring serial rows as one; a barrier between what one worker does and what all do."""
-    merged: list[Row] = []
-    for row in rows:
-        if isinstance(row, Serial) and not row.rows:
-            continue
-        if isinstance(row, Serial) and merged and isinstance(merged[-1], Serial):
-            merged[-1] = Serial((*merged[-1].rows, *row.rows))
-            continue
-        if merged and isinstance(merged[-1], Serial) and not isinstance(row, Barrier):
-            merged.append(Barrier())
-        merged.append(row)
-    return tuple(merged)
 
 
 def _commits(plan: Plan, places: Sequence[Place], spare: Place) -> list[Row]:

@@ -58,6 +58,7 @@ class Call:
         outputs: specs of the outputs.
         step: None: work that no step of the plan asked for.
         origin: of the step, or of the value that is worked on.
+        reach: bytes behind the start of each argument that the kernel touches; as the specs say if empty.
     """
 
     kernel: Kernel
@@ -67,6 +68,7 @@ class Call:
     outputs: Specs
     step: Step | None
     origin: Origin
+    reach: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,9 +102,10 @@ class Tiles:
 
 @dataclass(frozen=True, eq=False)
 class Serial:
-    """Rows for worker 0 alone."""
+    """Rows for one worker alone."""
 
     rows: tuple[Row, ...]
+    worker: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,7 +196,7 @@ class _Flattening:
                 ranges = (*self._range(row.first, waiting), *self._range(row.later, waiting))
                 yield from (RowKind.TILES, row.tiles, *ranges)
             case Serial():
-                yield from (RowKind.SERIAL, *self._range(row.rows, waiting))
+                yield from (RowKind.SERIAL, *self._range(row.rows, waiting), row.worker)
             case Barrier():
                 yield RowKind.BARRIER
             case TileIndex():

@@ -34,7 +34,7 @@ from graphnn.ops.elementwise import Elementwise, Where
 from graphnn.ops.fused import Fused
 from graphnn.ops.linalg import MatMul
 from graphnn.ops.op import Op
-from graphnn.ops.shape import BroadcastTo, Reshape, Transpose
+from graphnn.ops.shape import BroadcastTo, Reshape, Slice, Transpose
 
 CONTRACTIONS = (MatMul, ConvolutionOp)
 POINTWISE = (Elementwise, Where, Cast)
@@ -118,6 +118,9 @@ def _source(instruction: Instruction, sources: dict[Variable, _Source]) -> _Sour
     shape = tuple(size.__index__() for size in spec.shape)
     if isinstance(op, Transpose):
         return Operand(source.pointer, shape, tuple(source.strides[axis] for axis in op.order))
+    if isinstance(op, Slice):
+        in_front = not any(op.starts) and set(op.steps) <= {1}
+        return Operand(source.pointer, shape, source.strides) if in_front else None
     if isinstance(op, BroadcastTo):
         return Operand(source.pointer, shape, broadcast_strides(source, shape))
     if isinstance(op, Reshape):

@@ -1,0 +1,220 @@
+"""arrange: which serial rows different workers run beside each other, and where the workers must wait.
+
+Rows come in the order of the plan. Two of them that touch no common bytes, or only read these, may run at the same
+time. So serial rows that have nothing to do with each other are shared by the workers, and a barrier stands only where
+a worker would read or overwrite what another one has written or read since the last barrier.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from graphnn.backends.cpu.table import (
+    PRIVATE,
+    SCRATCH,
+    Barrier,
+    Call,
+    Copy,
+    Place,
+    Repeat,
+    Row,
+    Serial,
+    TileIndex,
+    Tiles,
+)
+
+ROW_COST = 2**11  # bytes that a worker moves in the time that the driver needs for a row
+
+
+@dataclass(frozen=True)
+class Access:
+    """Bytes that a row touches."""
+
+    base: int
+    start: int
+    stop: int
+    writes: bool
+
+
+def arrange(rows: Sequence[Row], workers: int) -> tuple[Row, ...]:
+    """The rows with the barriers that they need; neighbouring serial rows as few, each for one worker.
+
+    Args:
+        rows: of the outermost level, without barriers: serial rows and tiles.
+        workers: that run them.
+    """
+    arranged: list[Row] = []
+    window = Touched()
+    for group in _groups(rows):
+        touched = Touched.of(accesses(group, private=False))
+        if window.conflicts(touched):
+            arranged.append(Barrier())
+            window = Touched()
+        window.add(touched)
+        arranged += spread(group, workers) if isinstance(group[0], Serial) else group
+    return tuple(arranged)
+
+
+def _groups(rows: Sequence[Row]) -> list[list[Row]]:
+    """Each row by itself, but serial ones with their serial neighbours."""
+    groups: list[list[Row]] = []
+    for row in rows:
+        if isinstance(row, Serial) and groups and isinstance(groups[-1][0], Serial):
+            groups[-1].append(row)
+        elif not isinstance(row, Serial) or row.rows:
+            groups.append([row])
+    return groups
+
+
+# -- serial rows, shared -----------------------------------------------------------------------------------------------
+
+
+def spread(group: Sequence[Row], workers: int) -> list[Row]:
+    """Serial rows for one worker each: what has to do with each other stays in order, the longest goes first."""
+    rows = [row for serial in group if isinstance(serial, Serial) for row in serial.rows]
+    chains = [[rows[number] for number in chain] for chain in _chains(rows)]
+    loads, shares = [0] * workers, [list[int]() for _ in range(workers)]
+    for number in sorted(range(len(chains)), key=lambda n: -_cost(chains[n])):
+        worker = loads.index(min(loads))
+        loads[worker] += _cost(chains[number])
+        shares[worker].append(number)
+    shared = [tuple(row for number in sorted(share) for row in chains[number]) for share in shares]
+    return [Serial(part, worker) for worker, part in enumerate(shared) if part]
+
+
+def _chains(rows: Sequence[Row]) -> list[list[int]]:
+    """Numbers of rows that touch a stretch of memory that one of them writes, directly or by way of others."""
+    leader = list(range(len(rows)))
+
+    def find(number: int) -> int:
+        while leader[number] != number:
+            leader[number] = number = leader[leader[number]]
+        return number
+
+    found = sorted(
+        (access.base, access.start, access.stop, access.writes, number)
+        for number, row in enumerate(rows)
+        for access in accesses([row])
+    )
+    for stretch in _stretches(found):
+        if any(writes for *_, writes, _ in stretch):
+            for *_, number in stretch:
+                leader[find(number)] = find(stretch[0][-1])
+    chains: dict[int, list[int]] = {}
+    for number in range(len(rows)):
+        chains.setdefault(find(number), []).append(number)
+    return list(chains.values())
+
+
+def _stretches(found: Iterable[tuple[int, int, int, bool, int]]) -> Iterator[list[tuple[int, int, int, bool, int]]]:
+    """Sorted accesses, cut where no two overlap."""
+    stretch: list[tuple[int, int, int, bool, int]] = []
+    end = 0
+    for access in found:
+        base, start, stop, *_ = access
+        if stretch and (base != stretch[0][0] or start >= end):
+            yield stretch
+            stretch = []
+        end = max(end, stop) if stretch else stop
+        stretch.append(access)
+    if stretch:
+        yield stretch
+
+
+def _cost(rows: Sequence[Row]) -> int:
+    moved = sum(access.stop - access.start for access in accesses(rows))
+    return moved + ROW_COST * len(rows)
+
+
+# -- what rows touch ---------------------------------------------------------------------------------------------------
+
+
+def accesses(rows: Iterable[Row], private: bool = True, turns: tuple[int, int, int] = (1, 1, 1)) -> Iterator[Access]:
+    """All bytes that rows touch.
+
+    Args:
+        rows: of a level.
+        private: False leaves out what each worker has for itself.
+        turns: of the tiles, of the loop and of the loop around it that the rows stand in.
+    """
+    for row in rows:
+        for place, nbytes, writes in _touched(row):
+            if place.base == SCRATCH or (place.base == PRIVATE and not private):
+                continue
+            steps = zip((place.per_tile, place.per_step, place.per_outer), turns, strict=True)
+            reach = nbytes + sum(step * (count - 1) for step, count in steps)
+            yield Access(place.base, place.offset, place.offset + reach, writes)
+            if place.home is not None:
+                yield Access(place.home[0], place.home[1], place.home[1] + reach, writes)
+        tiles, loop, _ = turns
+        if isinstance(row, Serial):
+            yield from accesses(row.rows, private, turns)
+        elif isinstance(row, Repeat):
+            yield from accesses(row.rows, private, (tiles, row.turns, loop))
+        elif isinstance(row, Tiles):
+            yield from accesses((*row.first, *row.later), private, (row.tiles, 1, 1))
+
+
+def _touched(row: Row) -> Iterator[tuple[Place, int, bool]]:
+    """(place, bytes from there on, whether they are written) for each argument of a row without rows."""
+    if isinstance(row, Call):
+        sizes = row.reach or [spec.nbytes for spec in (*row.inputs, *row.outputs)]
+        for number, (place, nbytes) in enumerate(zip(row.arguments, sizes, strict=False)):  # scratch memory is behind
+            yield place, nbytes, number >= len(row.inputs)
+    elif isinstance(row, Copy):
+        yield row.source, row.nbytes, False
+        yield row.target, row.nbytes, True
+    elif isinstance(row, TileIndex):
+        yield row.target, 8, True
+
+
+@dataclass
+class Touched:
+    """Bytes by base, as disjoint stretches in order: those that are written, and all that are touched."""
+
+    written: dict[int, list[tuple[int, int]]] = field(default_factory=dict)
+    any: dict[int, list[tuple[int, int]]] = field(default_factory=dict)
+
+    @staticmethod
+    def of(found: Iterable[Access]) -> Touched:
+        """What these touch."""
+        touched = Touched()
+        for access in found:
+            for table in (touched.any, touched.written) if access.writes else (touched.any,):
+                table.setdefault(access.base, []).append((access.start, access.stop))
+        for table in (touched.any, touched.written):
+            table.update({base: _joined(stretches) for base, stretches in table.items()})
+        return touched
+
+    def add(self, other: Touched) -> None:
+        """Those of the other too."""
+        for mine, its in ((self.written, other.written), (self.any, other.any)):
+            for base, stretches in its.items():
+                mine[base] = _joined([*mine.get(base, []), *stretches])
+
+    def conflicts(self, other: Touched) -> bool:
+        """Whether one writes what the other touches."""
+        pairs = ((self.written, other.any), (self.any, other.written))
+        return any(_overlap(mine.get(base, []), its[base]) for mine, its in pairs for base in its)
+
+
+def _joined(stretches: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    joined: list[tuple[int, int]] = []
+    for start, stop in sorted(stretches):
+        if joined and start <= joined[-1][1]:
+            joined[-1] = joined[-1][0], max(stop, joined[-1][1])
+        elif stop > start:
+            joined.append((start, stop))
+    return joined
+
+
+def _overlap(many: Sequence[tuple[int, int]], few: Sequence[tuple[int, int]]) -> bool:
+    if len(many) < len(few):
+        many, few = few, many
+    for start, stop in few:
+        ahead = bisect_left(many, (stop, stop))  # the first that begins behind it
+        if ahead and many[ahead - 1][1] > start:
+            return True
+    return False
