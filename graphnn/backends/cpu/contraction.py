@@ -263,9 +263,9 @@ def _shape(problem: Contraction, target: Target, lanes: int) -> tuple[int, int]:
     counts = [segment.count for segment in problem.rows[-1].segments]
     columns = -(-problem.columns // lanes)
     streams = problem.packed_depth * min(columns, 2) * target.vector_bytes > target.l1_bytes // 2
-    best = (math.inf, 0, 0)
+    best, most = (math.inf, 0, 0), min(max(counts), 28, _rows_in_cache(problem, target))
     for vectors in range(1, min(columns, 8) + 1):
-        for rows in range(1, min(max(counts), 28) + 1):
+        for rows in range(1, most + 1):
             if _registers(rows, vectors, problem.a_column) <= target.registers:
                 cost = -(-columns // vectors) * sum(_tiles(count, rows) for count in counts)
                 best = min(
@@ -296,6 +296,12 @@ def _step_cycles(rows: int, vectors: int, a_column: int, streams: bool) -> float
     """
     loads = vectors + rows * (vectors if a_column else 1)
     return max(rows * vectors, loads + 0.5, 8) / 2 + 0.05 * loads + (0.1 * vectors + 0.08 * rows if streams else 0)
+
+
+def _rows_in_cache(problem: Contraction, target: Target) -> int:
+    """Rows of A of which the first-level cache keeps a line each; those a multiple of a page apart share its ways."""
+    stride = problem.rows[-1].a * ITEM_BYTES[problem.dtype]
+    return max(1, target.l1_bytes // PAGE - 2) * (PAGE // math.gcd(stride, PAGE))
 
 
 def _packs_b(problem: Contraction, tile: Tile, panels: int) -> bool:
