@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Generic, TypeVar
 
@@ -41,7 +41,7 @@ class Compilations(Generic[Made]):
 
 
 @contextmanager
-def without_collector() -> Iterator[None]:
+def without_collector() -> Generator[None]:
     """Python's collector of cycles rests meanwhile, if it ran.
 
     Nearly all objects of a compilation live to its end. To go through them again and again takes a fifth of the time,

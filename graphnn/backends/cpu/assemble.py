@@ -234,7 +234,7 @@ class Assembler:
 
     def _has_kernel(self, instruction: Instruction) -> bool:
         specs = (tuple(value.spec for value in side) for side in (instruction.inputs, instruction.outputs))
-        return self._kernel_of(instruction.op, *specs) is not None
+        return isinstance(instruction.op, Op) and self._kernel_of(instruction.op, *specs) is not None
 
     def _joined(
         self, op: Tiled, spec: TensorSpec, axis: int, place: Place, first: _TileRows, later: _TileRows, origin: Origin

@@ -9,7 +9,8 @@ from typing import TypeAlias
 from llvmlite import ir
 
 from graphnn.backends.cpu.contraction import Border, Contraction, Tile
-from graphnn.backends.cpu.emit import I32, Function, Value, const
+from graphnn.backends.cpu.emit import Function, Value, const
+from graphnn.backends.cpu.squares import side_by_side, turn_squares
 from graphnn.ir.tensor_spec import ITEM_BYTES
 
 Index: TypeAlias = "Value | int"  # a number known now, or at run time
@@ -138,7 +139,7 @@ def _turn_panel(
         here, first = f.at(ends[0], k, dtype), b.add(column, start)
         there = f.at(ends[1], plus(f, times(f, k, loop.target), start), dtype)
         pieces = _read_pieces(f, problem, tile, here, first)
-        for i, turned in enumerate(transpose(f, pieces, tile.lanes)):
+        for i, turned in enumerate(turn_squares(f, pieces, tile.lanes)):
             f.store_vector(turned, there, i * loop.target, dtype)
 
 
@@ -157,32 +158,7 @@ def _read_pieces(f: Function, problem: Contraction, tile: Tile, source: Value, f
         if problem.columns % tile.width:
             at = times(f, smaller(f, f.builder.add(first, const(lane)), last), problem.b_column)
         pieces.append(f.load_vector(source, at, problem.dtype, part))
-    groups = [pieces[i::part] for i in range(part)]
-    while len(groups[0]) > 1:
-        groups = [[_joined(f, *pair) for pair in zip(group[::2], group[1::2], strict=True)] for group in groups]
-    return [group[0] for group in groups]
-
-
-def _joined(f: Function, x: Value, y: Value) -> Value:
-    return _shuffle(f, x, y, list(range(2 * x.type.count)))
-
-
-def transpose(f: Function, rows: list[Value], lanes: int) -> list[Value]:
-    """Squares of vectors side by side, turned round: stages that exchange halves of pairs (Eklundh 1972)."""
-    rows, distance = list(rows), len(rows) // 2
-    while distance:
-        low = [j if not j & distance else lanes + j - distance for j in range(lanes)]
-        high = [j + distance if not j & distance else lanes + j for j in range(lanes)]
-        for i in range(len(rows)):
-            if not i & distance:
-                pair = rows[i], rows[i + distance]
-                rows[i], rows[i + distance] = (_shuffle(f, *pair, order) for order in (low, high))
-        distance //= 2
-    return rows
-
-
-def _shuffle(f: Function, x: Value, y: Value, order: list[int]) -> Value:
-    return f.builder.shuffle_vector(x, y, ir.Constant(ir.VectorType(I32, len(order)), order))
+    return side_by_side(f, pieces, part)
 
 
 # -- A -----------------------------------------------------------------------------------------------------------------

@@ -9,8 +9,8 @@ from contractions import check_products, numbers
 from cpu_kernels import avx2, check_kernel, host
 from graphnn.backends.cpu.contraction import Tile
 from graphnn.backends.cpu.contraction_nest import emit_contraction
-from graphnn.backends.cpu.contraction_pack import transpose
 from graphnn.backends.cpu.kernels import matmul as kernels
+from graphnn.backends.cpu.squares import turn_squares
 from graphnn.ops.linalg import MatMul
 
 TARGETS = {"host": host(), "avx2": avx2()}
@@ -103,4 +103,4 @@ def test_transposition_of_a_square_of_vectors():
             return [both[i] for i in (element.constant for element in order.constant)]
 
     square = [[16 * row + column for column in range(16)] for row in range(16)]
-    assert transpose(Recorder(), square, 16) == [list(column) for column in zip(*square, strict=True)]
+    assert turn_squares(Recorder(), square, 16) == [list(column) for column in zip(*square, strict=True)]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from graphnn.backends.cpu.emit import Function
 from graphnn.backends.cpu.kernel import Kernel, Specs
+from graphnn.backends.cpu.kernels.loops.across import goes_across, lanes_of
 from graphnn.backends.cpu.kernels.loops.frame import Frame
-from graphnn.backends.cpu.kernels.loops.writer import NestWriter
+from graphnn.backends.cpu.kernels.loops.schedule import Schedule
+from graphnn.backends.cpu.kernels.loops.writer import write_nest
 from graphnn.backends.cpu.target import Target
 from graphnn.ir.builder import ProgramBuilder
 from graphnn.ir.program import Program
@@ -29,8 +31,8 @@ def emit_loops(op: Op, inputs: Specs, outputs: Specs, target: Target) -> Kernel 
     f = Function(target)
     memory = {value: f.pointer(number) for number, value in enumerate(places)}
     frame = Frame(f, f.pointer(len(places)))
-    NestWriter(f, frame, nest, memory).write()
-    return Kernel(f.finish(), tuple(frame.sizes), frame.scratch_bytes, describe(nest))
+    write_nest(f, frame, nest, memory)
+    return Kernel(f.finish(), tuple(frame.sizes), frame.scratch_bytes, describe(nest, target))
 
 
 def body_of(op: Op, inputs: Specs) -> Program:
@@ -42,10 +44,13 @@ def body_of(op: Op, inputs: Specs) -> Program:
     return builder.build(builder.emit(op, values))
 
 
-def describe(nest: LoopNest) -> str:
+def describe(nest: LoopNest, target: Target) -> str:
     """One line for `explain`."""
+    schedule = Schedule(nest)
     sizes = [str(size) for size in nest.sizes]
     loops = " x ".join(sizes[: nest.outer]) or "1"
     row = " x ".join(sizes[nest.outer :]) or "1"
     more = ", then an epilogue" if nest.epilogue else ""
-    return f"{loops} rows of {row}, {nest.stages} sweeps, {len(nest.folds)} folds{more}"
+    lanes = lanes_of(schedule, target) if goes_across(schedule, target) else 1
+    how = f"{lanes} at once" if lanes > 1 else f"{nest.stages} sweeps"
+    return f"{loops} rows of {row}, {how}, {len(nest.folds)} folds{more}"

@@ -1,4 +1,4 @@
-"""NestWriter: the loops of a nest and its sweeps over the rows."""
+"""write_nest: the kernel of a loop nest. NestWriter: its loops and its sweeps over the rows."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from functools import partial
 
 from graphnn.backends.cpu.emit import Function, Value, const
 from graphnn.backends.cpu.expression import emit_cast
+from graphnn.backends.cpu.kernels.loops.across import AcrossRows, goes_across
 from graphnn.backends.cpu.kernels.loops.evaluator import Evaluator
 from graphnn.backends.cpu.kernels.loops.folds import Carried, Folds
 from graphnn.backends.cpu.kernels.loops.frame import Array, Frame
@@ -23,8 +24,8 @@ from graphnn.passes.loop_nest import LoopNest
 BATCH = 4  # rows that are added up at once
 
 
-class NestWriter:
-    """Writes one nest, and then its epilogue.
+def write_nest(f: Function, frame: Frame, nest: LoopNest, memory: Mapping[IrValue, Value]) -> None:
+    """Write a nest, and then its epilogue.
 
     Args:
         f: where the IR goes.
@@ -32,19 +33,34 @@ class NestWriter:
         nest: the loops.
         memory: addresses of the inputs and outputs.
     """
+    memory, schedule = dict(memory), Schedule(nest)
+    for fold in nest.folds:
+        if fold.outputs[0] not in memory:  # only the epilogue reads it
+            spec = fold.outputs[0].spec
+            memory[fold.outputs[0]] = frame.block(spec.size, spec.dtype)
+    writer = AcrossRows if goes_across(schedule, f.target) else NestWriter
+    writer(f, frame, schedule, memory).write()
+    if nest.epilogue:
+        write_nest(f, frame, nest.epilogue, memory)
 
-    def __init__(self, f: Function, frame: Frame, nest: LoopNest, memory: Mapping[IrValue, Value]):
-        self.f, self.frame, self.nest = f, frame, nest
-        self.schedule = Schedule(nest)
+
+class NestWriter:
+    """Writes one nest, without its epilogue.
+
+    Args:
+        f: where the IR goes.
+        frame: what asks for sizes and scratch memory.
+        schedule: of the nest.
+        memory: addresses of the inputs, outputs and folds.
+    """
+
+    def __init__(self, f: Function, frame: Frame, schedule: Schedule, memory: Mapping[IrValue, Value]):
+        self.f, self.frame, self.schedule, self.nest = f, frame, schedule, schedule.nest
+        nest, self.memory = schedule.nest, memory
         self.shape = row_shape(self.schedule, f.target)
-        self.memory = dict(memory)
         self.extents: list[Value] = [const(size) for size in nest.sizes]
         if nest.sizes:
             self.extents[0] = frame.number(nest.sizes[0])
-        for fold in nest.folds:
-            if fold.outputs[0] not in self.memory:  # only the epilogue reads it
-                spec = fold.outputs[0].spec
-                self.memory[fold.outputs[0]] = frame.block(spec.size, spec.dtype)
         arrays = {value: self._array(value) for value in nest.layout if value in self.memory}
         words = {value: self.memory[value] for value in nest.body.inputs if value in self.memory}
         self.values = Evaluator(f, self.schedule, self.shape.lanes, arrays, words, self._stores())
@@ -58,8 +74,6 @@ class NestWriter:
         self._scalars_at_depth(0, self.values)
         self._write_columns()
         self.folds.finish(self._outer_loops(0, carried))
-        if self.nest.epilogue:
-            NestWriter(self.f, self.frame, self.nest.epilogue, self.memory).write()
 
     def _array(self, value: IrValue) -> Array:
         return Array(self.memory[value], self.nest.layout[value], value.spec.dtype, self.nest.sizes)
