@@ -44,7 +44,7 @@ def goes_across(schedule: Schedule, target: Target) -> bool:
     fits = all(v.spec.dtype in FLOATS and part_of(v.spec.dtype) <= lanes for v in arrays)
     plain = all(nest.layout[v] == (0,) for v in schedule.scalar_outputs)
     draws = any(isinstance(i.op, RandomBits) for i in schedule.generators)
-    short = length <= MOST_LENGTH * lanes and length * schedule.weight <= MOST_WEIGHT
+    short = 0 < length <= MOST_LENGTH * lanes and length * schedule.weight <= MOST_WEIGHT
     return fits and plain and not draws and short and 2 * rows >= lanes
 
 
