@@ -4,7 +4,7 @@ import gc
 
 import pytest
 
-from graphnn.backends.compilations import PROGRAMS_KEPT, Compilations
+from graphnn.backends.compilations import NEVER, PROGRAMS_KEPT, Compilations
 
 
 def test_each_is_made_once_and_those_used_last_are_kept():
@@ -24,21 +24,23 @@ def test_each_is_made_once_and_those_used_last_are_kept():
 
 @pytest.mark.parametrize("fails", [False, True])
 @pytest.mark.parametrize("runs", [True, False])
-def test_the_collector_rests_while_something_is_made_and_then_is_as_it_was(runs, fails):
-    def make() -> bool:
-        if fails:
-            raise ZeroDivisionError
-        return gc.isenabled()
+def test_the_collector_is_as_it_was_when_something_has_been_made(runs, fails):
+    was, thresholds = gc.isenabled(), gc.get_threshold()
+    seen = []
 
-    was = gc.isenabled()
+    def make() -> int:
+        seen.append((gc.isenabled(), gc.get_threshold()))
+        return 1 // (not fails)
+
     try:
         (gc.enable if runs else gc.disable)()
-        kept = Compilations[bool]()
+        kept = Compilations[int]()
         if fails:
             with pytest.raises(ZeroDivisionError):
                 kept.get("key", make)
         else:
-            assert kept.get("key", make) is False
-        assert gc.isenabled() == runs
+            kept.get("key", make)
+        assert (gc.isenabled(), gc.get_threshold()) == (runs, thresholds)
+        assert seen == [(runs, (*thresholds[:2], NEVER))]
     finally:
         (gc.enable if was else gc.disable)()
