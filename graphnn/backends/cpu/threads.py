@@ -152,7 +152,8 @@ class _State:
         self._lock = threading.Lock()
         self._threads: list[threading.Thread] = []
         self._started = 0
-        self._inside: set[int] = set()  # the workers, and the thread whose job is running
+        self._inside: set[int] = set()  # the workers
+        self._caller = 0  # the thread whose job is running
         self._closed = False
         self.memory[:] = 0
         self._set(Word.WORKERS, self.workers)
@@ -171,16 +172,16 @@ class _State:
     def run(self, enter: Callable[[], int]) -> int:
         """See `Pool.run`."""
         caller = get_ident()
-        if caller in self._inside:
+        if caller == self._caller or caller in self._inside:
             raise StateError("a job cannot start a job of its own pool", where="threads")
         with self._lock:
             if self._started < self.others or self._closed:
                 self._prepare()
             try:
-                self._inside.add(caller)
+                self._caller = caller
                 return enter()
             finally:
-                self._inside.discard(caller)
+                self._caller = 0
 
     def _prepare(self) -> None:
         if self._closed:
