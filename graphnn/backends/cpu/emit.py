@@ -127,13 +127,6 @@ class Function:
         """Write one element."""
         self.builder.store(value, self.at(base, index, dtype), align=_alignment(dtype))
 
-    def copy(self, target: Value, source: Value, nbytes: Value) -> None:
-        """Bytes from one place to another; the two have none in common."""
-        kind = [POINTER, POINTER, I64, ir.IntType(1)]
-        self.builder.call(
-            self.intrinsic("llvm.memcpy.p0.p0.i64", ir.VoidType(), kind), [target, source, nbytes, ir.IntType(1)(0)]
-        )
-
     def load_vector(self, base: Value, index: Value | int, dtype: str, lanes: int) -> Value:
         """`lanes` neighbouring elements from `index` on, at any alignment."""
         kind = ir.VectorType(TYPES[dtype], lanes)

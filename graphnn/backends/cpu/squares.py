@@ -7,6 +7,7 @@ lie side by side in vector i, so that `part` vectors hold squares of part x part
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 
 from llvmlite import ir
 
@@ -64,4 +65,10 @@ def _joined(f: Function, x: Value, y: Value) -> Value:
 
 
 def _shuffle(f: Function, x: Value, y: Value, order: list[int]) -> Value:
-    return f.builder.shuffle_vector(x, y, ir.Constant(ir.VectorType(I32, len(order)), order))
+    return f.builder.shuffle_vector(x, y, _constant(tuple(order)))
+
+
+@cache
+def _constant(order: tuple[int, ...]) -> ir.Constant:
+    """One for all places that need it: they are few, and each takes some kilobytes."""
+    return ir.Constant(ir.VectorType(I32, len(order)), order)

@@ -29,8 +29,8 @@ from graphnn.ops.op import Op
 from graphnn.ops.random import RandomBits
 
 FLOATS = ("float32", "float64")  # of arrays with elements along the row
-MOST_LENGTH = 3  # vectors that a row would fill
-MOST_WEIGHT = 1024  # instructions for all positions of a row
+MOST_LENGTH = 2  # vectors that a row would fill
+MOST_WEIGHT = 512  # instructions for all positions of a row
 
 
 def goes_across(schedule: Schedule, target: Target) -> bool:
@@ -42,10 +42,12 @@ def goes_across(schedule: Schedule, target: Target) -> bool:
     lanes = lanes_of(schedule, target)
     arrays = [v for v in (*schedule.row_inputs(), *schedule.row_outputs) if nest.layout[v] == (0, 1)]
     fits = all(v.spec.dtype in FLOATS and part_of(v.spec.dtype) <= lanes for v in arrays)
-    plain = all(nest.layout[v] == (0,) for v in schedule.scalar_outputs)
+    # What all rows share, such as the softmax of a bias, has no place for a row in each lane.
+    own = all(nest.layout[v] == (0, 1) for v in schedule.row_outputs)
+    own = own and all(nest.layout[v] == (0,) for v in schedule.scalar_outputs)
     draws = any(isinstance(i.op, RandomBits) for i in schedule.generators)
     short = 0 < length <= MOST_LENGTH * lanes and length * schedule.weight <= MOST_WEIGHT
-    return fits and plain and not draws and short and 2 * rows >= lanes
+    return fits and own and not draws and short and 2 * rows >= lanes
 
 
 def lanes_of(schedule: Schedule, target: Target) -> int:
@@ -116,8 +118,9 @@ class AcrossRows:
         return self.f.at(self.memory[value], offset, value.spec.dtype)
 
     def _copy(self, target: Value, source: Value, value: IrValue, rows: Value) -> None:
-        nbytes = self.f.builder.mul(rows, const(self._width(value) * ITEM_BYTES[value.spec.dtype]))
-        self.f.copy(target, source, nbytes)
+        dtype = value.spec.dtype
+        with self.f.loop(self.f.builder.mul(rows, const(self._width(value)))) as loop:
+            self.f.store(self.f.load(source, loop.index, dtype), target, loop.index, dtype)
 
     # -- values -------------------------------------------------------------------------------------------------------
 
