@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import time
+from array import array
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, Protocol
@@ -21,6 +22,7 @@ import numpy as np
 from graphnn.backends.choose import backend_for, set_num_threads
 from graphnn.bench.graphnn_contender import GraphnnContender
 from graphnn.bench.jax_contender import JaxContender
+from graphnn.bench.packed import packed
 from graphnn.bench.torch_contender import TorchContender
 from graphnn.bench.workloads import find
 
@@ -55,15 +57,15 @@ def answer_all(options: dict[str, Any]) -> Iterator[dict[str, Any]]:
     contender = make(options)
     loss = contender.step()
     yield {"start_seconds": time.perf_counter() - begin, "loss": loss, "memory_before": resident}
-    _reset_peak()
     for line in sys.stdin:
+        _reset_peak()
         seconds, losses = run(contender, json.loads(line)["steps"])
-        yield {"seconds": seconds, "losses": losses, "peak_memory": memory("VmHWM")}
+        yield {"seconds": packed(seconds), "losses": packed(losses), "peak_memory": memory("VmHWM")}
 
 
-def run(contender: Contender, steps: int) -> tuple[list[float], list[float]]:
+def run(contender: Contender, steps: int) -> tuple[array[float], array[float]]:
     """(seconds, loss) of each of so many steps."""
-    seconds, losses = [], []
+    seconds, losses = array("d"), array("d")
     for _ in range(steps):
         begin = time.perf_counter()
         losses.append(contender.step())

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from graphnn.bench.packed import unpacked
 from graphnn.errors import BackendError
 
 PAUSES = hasattr(signal, "SIGSTOP")
@@ -94,10 +95,10 @@ class Process:
             stdin.flush()
         answer = self._answer()
         self._pause()
-        self.losses += answer["losses"]
+        self.losses += unpacked(answer["losses"])
         if answer["peak_memory"] is not None and self._memory_before is not None:
             self.peak_memory = answer["peak_memory"] - self._memory_before
-        return answer["seconds"]
+        return unpacked(answer["seconds"])
 
     def close(self) -> None:
         """End the process."""

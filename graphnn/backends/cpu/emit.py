@@ -68,7 +68,9 @@ class Function:
     def finish(self, status: Value | None = None) -> str:
         """Return from the kernel; the IR text."""
         self.builder.ret(const(0) if status is None else status)
-        return str(self.module)
+        text = str(self.module)
+        _take_apart(self.module)
+        return text
 
     # -- loops --------------------------------------------------------------------------------------------------------
 
@@ -183,6 +185,18 @@ class Function:
     def fma(self, a: Value, b: Value, c: Value) -> Value:
         """A * b + c, rounded once."""
         return self.builder.call(self.intrinsic(f"llvm.fma.{type_suffix(a.type)}", a.type, [a.type] * 3), [a, b, c])
+
+
+def _take_apart(module: ir.Module) -> None:
+    """Undo the cycles of references in a module that nobody needs any more: its objects go at once."""
+    for function in module.functions:
+        for block in function.blocks:
+            for instruction in block.instructions:
+                instruction.operands = []
+                getattr(instruction, "incomings", []).clear()
+            block.instructions.clear()
+        function.blocks.clear()
+    module.globals.clear()
 
 
 def type_suffix(kind: Any) -> str:
