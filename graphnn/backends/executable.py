@@ -37,6 +37,8 @@ class Executable(ABC):
             changing: positions of the others, in the order in which the function takes them.
         """
         held = list(arrays)
+        for position in changing:
+            held[position] = None
 
         def call(given: Sequence[Array]) -> list[Array]:
             current = held.copy()

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from graphnn.ir.program import Operation, Program
+from graphnn.ir.program import Operation, Program, users
 from graphnn.ir.tensor_spec import TensorSpec
 from graphnn.ops.convolution import Convolution, ConvolutionInputGradient, ConvolutionWeightGradient
 from graphnn.ops.creation import Cast, Fill, Iota, StopGradient
@@ -59,7 +59,19 @@ def cost_of(op: Operation, inputs: Specs, outputs: Specs) -> Cost:
     flops = count_of(type(op))(op, inputs, outputs)
     if isinstance(op, Op) and op.is_view:
         return Cost(flops, 0, 0)
-    return Cost(flops, sum(spec.nbytes for spec in inputs), sum(spec.nbytes for spec in outputs))
+    read = _read_by_group(op) if isinstance(op, Fused) else sum(spec.nbytes for spec in inputs)
+    return Cost(flops, read, sum(spec.nbytes for spec in outputs))
+
+
+def _read_by_group(op: Fused) -> int:
+    """Of an input whose slices alone are used, only these are read."""
+    readers = users(op.body)
+    total = 0
+    for value in op.body.inputs:
+        slices = [i for i in readers.get(value, ()) if isinstance(i.op, Slice)]
+        alone = len(slices) == len(readers.get(value, ())) > 0 and value not in op.body.outputs
+        total += min(value.spec.nbytes, sum(i.outputs[0].spec.nbytes for i in slices)) if alone else value.spec.nbytes
+    return total
 
 
 def cost_of_step(plan: Plan, step: Step) -> Cost:

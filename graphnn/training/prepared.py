@@ -110,8 +110,5 @@ def taker(tree: Any) -> Callable[[Any], Arrays]:
         return lambda given: given if type(given) is tuple else ()
     if not isinstance(tree, Mapping):
         return lambda given: (given,)
-    names = tree.keys()
-    if len(names) == 1:
-        (name,) = names
-        return lambda given: (given[name],) if type(given) is dict and len(given) == 1 and name in given else ()
-    return lambda given: tuple(map(given.__getitem__, names)) if type(given) is dict and given.keys() == names else ()
+    names, known = tuple(tree), frozenset(tree)
+    return lambda given: tuple([given[name] for name in names]) if type(given) is dict and given.keys() == known else ()

@@ -1,6 +1,7 @@
 """Compilations: each is made once, those used last are kept, and Python is left as it was."""
 
 import gc
+import threading
 
 import pytest
 
@@ -44,3 +45,26 @@ def test_the_collector_is_as_it_was_when_something_has_been_made(runs, fails):
         assert seen == [(runs, (*thresholds[:2], NEVER))]
     finally:
         (gc.enable if was else gc.disable)()
+
+
+def test_two_threads_that_compile_at_once_leave_the_collector_as_it_was():
+    """Each begins before the other has ended; whichever ends last must not keep what the other one had set."""
+    thresholds, inside, go_on = gc.get_threshold(), threading.Event(), threading.Event()
+    kept = Compilations[int]()
+
+    def waits() -> int:
+        inside.set()
+        assert go_on.wait(10)
+        return 1
+
+    def ends_after_the_first() -> int:
+        go_on.set()
+        first.join(10)
+        return 2
+
+    first = threading.Thread(target=lambda: kept.get("first", waits))
+    first.start()
+    assert inside.wait(10)
+    kept.get("second", ends_after_the_first)
+    assert sorted(kept.values()) == [1, 2]
+    assert gc.get_threshold() == thresholds

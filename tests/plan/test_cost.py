@@ -9,9 +9,12 @@ import pytest
 import graphnn as gnn
 from graphnn import layers
 from graphnn.ir.builder import ProgramBuilder
+from graphnn.ir.program import Program
 from graphnn.ir.tensor_spec import TensorSpec
-from graphnn.ops.op import Op, Tensor
+from graphnn.ops.fused import Fused
+from graphnn.ops.op import Op, Tensor, emit
 from graphnn.ops.opaque import Opaque, OpaqueGradient
+from graphnn.ops.shape import Slice
 from graphnn.plan.cost import FLOPS, Cost, cost_of, cost_of_step, count_of, unknown
 from graphnn.plans import plans_of
 from graphnn.scan import Scan, scan
@@ -102,3 +105,16 @@ def test_groups_divide_the_cost_of_all_three_convolutions():
     x = gnn.Input(("batch", 9, 8, 4), name="x")
     conv = layers.Conv2D(6, kernel_shape=(3, 2), groups=2, name="conv")
     assert convolutions_in(gnn.Graph(x, conv(x))) == [2 * (2 * 7 * 7 * 6) * (3 * 2 * 4 // 2)] * 3
+
+
+def test_a_group_reads_of_an_input_what_its_slices_are():
+    builder = ProgramBuilder()
+    x, w = (Tensor(builder, builder.input(name, TensorSpec(shape))) for name, shape in (("x", (8, 6)), ("w", (8, 4))))
+    (part,) = emit(Slice((0, 0), (8, 3), (1, 1)), [x])
+    y = part.transpose((1, 0)) @ w
+    assert bytes_read(builder.build([y.value])) == 4 * (8 * 3 + 8 * 4)
+    assert bytes_read(builder.build([y.value, (x + 1.0).value])) == 4 * (8 * 6 + 8 * 4)
+
+
+def bytes_read(body: Program) -> int:
+    return cost_of(Fused(body), *([value.spec for value in side] for side in (body.inputs, body.outputs))).bytes_read

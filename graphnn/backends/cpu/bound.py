@@ -72,7 +72,9 @@ class BoundRun:
         self._status = ctypes.c_int64()  # 0, or 1 + the row of a kernel that refused its inputs
         self._changing = list(changing)
         self._slots = [FIRST_EXTERNAL + position for position in changing]
-        self._held = {k: array for k, array in enumerate(arrays) if k not in set(changing)}
+        self._held = dict(enumerate(arrays))
+        for position in changing:
+            del self._held[position]
         for position, array in self._held.items():
             self._table[FIRST_EXTERNAL + position] = address(array)
         self._bind_outputs()
@@ -121,10 +123,12 @@ class BoundRun:
             if self._interprets:
                 self._current = [*self._all(arrays), *outputs]
             self._status.value = 0  # an interrupt, or a fork, may have come before an earlier one was told
-            for call in self._calls:
-                if call():
-                    self._refuse(arrays)
-            self._current = None
+            try:
+                for call in self._calls:
+                    if call():
+                        self._refuse(arrays)
+            finally:
+                self._current = None
             for number in self._small:
                 outputs[number] = outputs[number].copy()
             return outputs

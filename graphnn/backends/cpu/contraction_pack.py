@@ -10,8 +10,7 @@ from llvmlite import ir
 
 from graphnn.backends.cpu.contraction import Border, Contraction, Tile
 from graphnn.backends.cpu.emit import Function, Value, const
-from graphnn.backends.cpu.squares import side_by_side, turn_squares
-from graphnn.ir.tensor_spec import ITEM_BYTES
+from graphnn.backends.cpu.squares import part_of, side_by_side, turn_squares
 
 Index: TypeAlias = "Value | int"  # a number known now, or at run time
 
@@ -87,7 +86,7 @@ def pack_panels(
         there = f.at(target, f.builder.mul(panel.index, const(problem.packed_depth * tile.width)), problem.dtype)
         inner = loops[-1]
         turns = problem.b_column != 1 and inner.source == 1 and isinstance(inner.count, int)
-        turns = turns and inner.count >= _part(problem)
+        turns = turns and inner.count >= part_of(problem.dtype)
         _walk(f, problem, tile, (source, there), column, list(loops), bool(turns))
 
 
@@ -132,7 +131,7 @@ def _turn_panel(
     f: Function, problem: Contraction, tile: Tile, ends: tuple[Value, Value], column: Value, loop: Copied
 ) -> None:
     """All k of the innermost loop, by blocks of lanes * part; the last block lies over the one before it."""
-    b, dtype, part = f.builder, problem.dtype, _part(problem)
+    b, dtype, part = f.builder, problem.dtype, part_of(problem.dtype)
     with f.loop(tile.vectors) as vector, f.loop(loop.count, step=part) as block:
         k = block.index if loop.count % part == 0 else smaller(f, block.index, int(loop.count) - part)
         start = b.mul(vector.index, const(tile.lanes))
@@ -143,14 +142,9 @@ def _turn_panel(
             f.store_vector(turned, there, i * loop.target, dtype)
 
 
-def _part(problem: Contraction) -> int:
-    """Elements in 16 bytes, within which shuffles are cheapest."""
-    return 16 // ITEM_BYTES[problem.dtype]
-
-
 def _read_pieces(f: Function, problem: Contraction, tile: Tile, source: Value, first: Value) -> list[Value]:
     """Vectors whose lanes of 16 bytes hold k of one column each: vector i has columns i, i + part, i + 2 part..."""
-    part, last, pieces = _part(problem), problem.columns - 1, []
+    part, last, pieces = part_of(problem.dtype), problem.columns - 1, []
     if problem.columns % tile.width == 0:
         source = f.at(source, times(f, first, problem.b_column), problem.dtype)
     for lane in range(tile.lanes):

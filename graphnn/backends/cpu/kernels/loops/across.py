@@ -14,18 +14,17 @@ from dataclasses import dataclass, field
 from llvmlite import ir
 
 from graphnn.backends.cpu.emit import I64, Function, Value, const
-from graphnn.backends.cpu.expression import emit_cast, emit_number, emit_op, from_memory, to_memory
+from graphnn.backends.cpu.expression import emit_cast, emit_number, from_memory, to_memory
+from graphnn.backends.cpu.kernels.loops.evaluator import applied
 from graphnn.backends.cpu.kernels.loops.frame import Frame, stride
-from graphnn.backends.cpu.kernels.loops.reduce import combine, combined, horizontal, identity, sum_dtype
+from graphnn.backends.cpu.kernels.loops.reduce import combine, combined, horizontal, identity, row_dtype
 from graphnn.backends.cpu.kernels.loops.schedule import Schedule
 from graphnn.backends.cpu.squares import part_of, picked, side_by_side, taken_apart, turn_squares
 from graphnn.backends.cpu.target import Target
-from graphnn.errors import BackendError
 from graphnn.ir.program import Instruction
 from graphnn.ir.program import Value as IrValue
 from graphnn.ir.tensor_spec import ITEM_BYTES
 from graphnn.ops.creation import Fill, Iota
-from graphnn.ops.op import Op
 from graphnn.ops.random import RandomBits
 
 FLOATS = ("float32", "float64")  # of arrays with elements along the row
@@ -137,21 +136,17 @@ class AcrossRows:
         if instruction is None:
             return self._loaded(rows, value, position)
         if instruction in self.nest.rows:
-            wide = sum_dtype(instruction.op, instruction.inputs[0].spec.dtype)
-            return emit_cast(self.f, self._total(rows, instruction), wide, value.spec.dtype)
+            return emit_cast(self.f, self._total(rows, instruction), row_dtype(instruction), value.spec.dtype)
         if isinstance(instruction.op, Fill):
             return emit_number(instruction.op.value, value.spec.dtype, self.lanes)
         if isinstance(instruction.op, Iota):
             return self._counted(rows, value, position)
-        if not isinstance(instruction.op, Op):
-            raise BackendError("not an op", got=instruction.op)
-        operands = [self._at(rows, given, position) for given in instruction.inputs]
-        return emit_op(self.f, instruction.op, operands, [v.spec.dtype for v in instruction.inputs], value.spec.dtype)
+        return applied(self.f, instruction, [self._at(rows, given, position) for given in instruction.inputs])
 
     def _total(self, rows: Rows, reduction: Instruction) -> Value:
         """A reduction over the row, in the dtype that it is carried in."""
         (given,), dtype = reduction.inputs, reduction.inputs[0].spec.dtype
-        wide = sum_dtype(reduction.op, dtype)
+        wide = row_dtype(reduction)
         parts = [emit_cast(self.f, self._at(rows, given, position), dtype, wide) for position in range(self.length)]
         return combined(self.f, reduction.op, parts, wide)
 
@@ -226,15 +221,12 @@ class AcrossRows:
 
     # -- folds --------------------------------------------------------------------------------------------------------
 
-    def _dtype(self, fold: Instruction) -> str:
-        return sum_dtype(fold.op, fold.outputs[0].spec.dtype, fold in self.schedule.total_folds)
-
     def _positions(self, fold: Instruction) -> int:
         return self.length if fold in self.schedule.column_folds else 1
 
     def _neutral(self) -> list[Value]:
         return [
-            identity(fold.op, self._dtype(fold), self.lanes)
+            identity(fold.op, self.schedule.fold_dtype(fold), self.lanes)
             for fold in self.nest.folds
             for _ in range(self._positions(fold))
         ]
@@ -243,7 +235,7 @@ class AcrossRows:
         """What is carried, with these rows; lanes without a row add nothing."""
         results, before = list[Value](), iter(carried)
         for fold in self.nest.folds:
-            wide = self._dtype(fold)
+            wide = self.schedule.fold_dtype(fold)
             neutral = identity(fold.op, wide, self.lanes)
             for position in range(self._positions(fold)):
                 given = self.f.builder.select(rows.exist, self._given(rows, fold, position, wide), neutral)
@@ -253,17 +245,15 @@ class AcrossRows:
     def _given(self, rows: Rows, fold: Instruction, position: int, wide: str) -> Value:
         (given,) = fold.inputs
         if fold in self.schedule.row_totals:
-            return emit_cast(self.f, self._total(rows, fold), sum_dtype(fold.op, given.spec.dtype), wide)
+            return emit_cast(self.f, self._total(rows, fold), row_dtype(fold), wide)
         return emit_cast(self.f, self._at(rows, given, position), given.spec.dtype, wide)
 
     def _finish(self, carried: Sequence[Value]) -> None:
         """Lanes combined, and written in the dtype of the result."""
         sums = iter(carried)
         for fold in self.nest.folds:
-            (result,), wide = fold.outputs, self._dtype(fold)
+            (result,), wide = fold.outputs, self.schedule.fold_dtype(fold)
+            dtype = result.spec.dtype
             for position in range(self._positions(fold)):
-                number = horizontal(self.f, fold.op, next(sums), wide)
-                number = emit_cast(self.f, number, wide, result.spec.dtype)
-                self.f.store(
-                    to_memory(self.f, number, result.spec.dtype), self.memory[result], position, result.spec.dtype
-                )
+                number = emit_cast(self.f, horizontal(self.f, fold.op, next(sums), wide), wide, dtype)
+                self.f.store(to_memory(self.f, number, dtype), self.memory[result], position, dtype)

@@ -13,7 +13,7 @@ from graphnn.ir.builder import ProgramBuilder
 from graphnn.ir.program import Program
 from graphnn.ops.fused import Fused
 from graphnn.ops.op import Op
-from graphnn.passes.loop_nest import LoopNest, analyse
+from graphnn.passes.loop_nest import analyse
 
 
 def emit_loops(op: Op, inputs: Specs, outputs: Specs, target: Target) -> Kernel | None:
@@ -21,18 +21,19 @@ def emit_loops(op: Op, inputs: Specs, outputs: Specs, target: Target) -> Kernel 
 
     The group must follow the rules of `passes.loop_nest.analyse`. An output may lie over an input where
     `LoopNest.may_overwrite` holds. Sums of float32 are carried in several partial sums, and put aside every 64 turns
-    of a loop; sums over rows of one number each in float64; sums of whole rows (column sums) one row after the other.
+    of a loop; sums over rows of one number each in float64; sums of whole rows (column sums) one row after the other,
+    those of short rows in each lane and then over the lanes.
     """
     body = body_of(op, inputs)
     places = (*body.inputs, *body.outputs)
     nest = analyse(body) if len(set(places)) == len(places) else None  # else an output is an input, or stands twice
     if nest is None:
         return None
-    f = Function(target)
+    f, schedule = Function(target), Schedule(nest)
     memory = {value: f.pointer(number) for number, value in enumerate(places)}
     frame = Frame(f, f.pointer(len(places)))
-    write_nest(f, frame, nest, memory)
-    return Kernel(f.finish(), tuple(frame.sizes), frame.scratch_bytes, describe(nest, target))
+    write_nest(f, frame, schedule, memory)
+    return Kernel(f.finish(), tuple(frame.sizes), frame.scratch_bytes, describe(schedule, target))
 
 
 def body_of(op: Op, inputs: Specs) -> Program:
@@ -44,9 +45,9 @@ def body_of(op: Op, inputs: Specs) -> Program:
     return builder.build(builder.emit(op, values))
 
 
-def describe(nest: LoopNest, target: Target) -> str:
+def describe(schedule: Schedule, target: Target) -> str:
     """One line for `explain`."""
-    schedule = Schedule(nest)
+    nest = schedule.nest
     sizes = [str(size) for size in nest.sizes]
     loops = " x ".join(sizes[: nest.outer]) or "1"
     row = " x ".join(sizes[nest.outer :]) or "1"

@@ -92,13 +92,7 @@ class Evaluator:
             return emit_cast(self.f, start, "int64", dtype)
         if isinstance(op, RandomBits):
             return word_at(self.f, self._keys(instruction), self._from_first(instruction, start))
-        return self._apply(instruction, [self.scalar(given) for given in instruction.inputs])
-
-    def _apply(self, instruction: Instruction, operands: list[Value]) -> Value:
-        if not isinstance(instruction.op, Op):
-            raise BackendError("not an op", got=instruction.op)
-        dtypes = [given.spec.dtype for given in instruction.inputs]
-        return emit_op(self.f, instruction.op, operands, dtypes, instruction.outputs[0].spec.dtype)
+        return applied(self.f, instruction, [self.scalar(given) for given in instruction.inputs])
 
     def write_keys(self) -> None:
         """Load the keys of random numbers, before all loops."""
@@ -161,7 +155,7 @@ class Evaluator:
             return self.load(self.stores[value], at)
         if isinstance(instruction.op, Iota | RandomBits):
             return self._generated(instruction, at)
-        return self._apply(instruction, [self.vector(given, at) for given in instruction.inputs])
+        return applied(self.f, instruction, [self.vector(given, at) for given in instruction.inputs])
 
     def _is_stored(self, value: IrValue) -> bool:
         return self.sweep > self.schedule.kept.get(value, -1)
@@ -198,3 +192,11 @@ class Evaluator:
                 step = const(stride(axes, axis, self.schedule.nest.sizes))
                 total = b.add(total, b.mul(indices[axis], step))
         return total
+
+
+def applied(f: Function, instruction: Instruction, operands: list[Value]) -> Value:
+    """The result of an elementwise instruction."""
+    if not isinstance(instruction.op, Op):
+        raise BackendError("not an op", got=instruction.op)
+    dtypes = [given.spec.dtype for given in instruction.inputs]
+    return emit_op(f, instruction.op, operands, dtypes, instruction.outputs[0].spec.dtype)

@@ -10,7 +10,7 @@ from graphnn.backends.cpu.expression import emit_cast
 from graphnn.backends.cpu.kernels.loops.evaluator import Evaluator
 from graphnn.backends.cpu.kernels.loops.frame import Array, Frame
 from graphnn.backends.cpu.kernels.loops.position import Position, Shape, fixed_position
-from graphnn.backends.cpu.kernels.loops.reduce import combine, combined, identity, sum_dtype
+from graphnn.backends.cpu.kernels.loops.reduce import combine, combined, identity, row_dtype
 from graphnn.ir.program import Instruction
 
 Carried = list[Value]  # numbers and vectors that go from one turn of the outer loops to the next
@@ -33,20 +33,16 @@ class Folds:
         self.schedule, self.nest = values.schedule, values.schedule.nest
         self.totals: dict[Instruction, Array] = {}
 
-    def dtype(self, fold: Instruction) -> str:
-        """What the fold is accumulated in."""
-        return sum_dtype(fold.op, fold.outputs[0].spec.dtype, fold in self.schedule.total_folds)
-
     def start(self) -> Carried:
         """Clear the arrays; the numbers that the outer loops begin with."""
         for fold in self.nest.folds:
             if fold not in self._carried:
                 self.totals[fold] = self._total(fold)
-                self._fill(self.totals[fold], identity(fold.op, self.dtype(fold)))
+                self._fill(self.totals[fold], identity(fold.op, self.schedule.fold_dtype(fold)))
         first: Carried = []
         for fold in self._carried:
             lanes = 0 if fold in self.schedule.total_folds else self.shape.lanes
-            first += [identity(fold.op, self.dtype(fold), lanes)] * self._width(fold)
+            first += [identity(fold.op, self.schedule.fold_dtype(fold), lanes)] * self._width(fold)
         return first
 
     def at(self, sweep: int) -> list[Instruction]:
@@ -71,14 +67,14 @@ class Folds:
             if fold in self._carried:
                 row, slots = [self._given(fold, self.values, place) for place in positions], self._slots(fold)
                 pairs = zip(carried[slots], row, strict=True)
-                carried[slots] = [combine(self.f, fold.op, a, b, self.dtype(fold)) for a, b in pairs]
+                carried[slots] = [combine(self.f, fold.op, a, b, self.schedule.fold_dtype(fold)) for a, b in pairs]
         return carried
 
     def add_numbers(self, carried: Carried) -> Carried:
         """Add the numbers of a row to the folds that are single numbers, or one for some of the outer loops."""
         carried = list(carried)
         for fold in self.schedule.total_folds:
-            number, wide = self._number(fold), self.dtype(fold)
+            number, wide = self._number(fold), self.schedule.fold_dtype(fold)
             if fold in self._carried:
                 slots = self._slots(fold)
                 carried[slots] = [combine(self.f, fold.op, carried[slots][0], number, wide)]
@@ -90,7 +86,7 @@ class Folds:
     def finish(self, carried: Carried) -> None:
         """Write the results in their dtype."""
         for fold in self.nest.folds:
-            array, wide = self._result(fold), self.dtype(fold)
+            array, wide = self._result(fold), self.schedule.fold_dtype(fold)
             if fold not in self._carried:
                 self._copy(self.totals[fold], array)
                 continue
@@ -130,13 +126,15 @@ class Folds:
     # -- numbers ------------------------------------------------------------------------------------------------------
 
     def _given(self, fold: Instruction, row: Evaluator, at: Position) -> Value:
-        return emit_cast(self.f, row.vector(fold.inputs[0], at), fold.inputs[0].spec.dtype, self.dtype(fold))
+        return emit_cast(
+            self.f, row.vector(fold.inputs[0], at), fold.inputs[0].spec.dtype, self.schedule.fold_dtype(fold)
+        )
 
     def _number(self, fold: Instruction) -> Value:
         """What a row adds."""
-        given, wide = fold.inputs[0], self.dtype(fold)
+        given, wide = fold.inputs[0], self.schedule.fold_dtype(fold)
         if fold in self.schedule.row_totals:
-            return emit_cast(self.f, self.values.scalars[fold.outputs[0]], sum_dtype(fold.op, given.spec.dtype), wide)
+            return emit_cast(self.f, self.values.scalars[fold.outputs[0]], row_dtype(fold), wide)
         return emit_cast(self.f, self.values.scalar(given), given.spec.dtype, wide)
 
     # -- memory -------------------------------------------------------------------------------------------------------
@@ -146,7 +144,7 @@ class Folds:
 
     def _total(self, fold: Instruction) -> Array:
         """The result itself, or scratch memory of a wider dtype."""
-        result, wide = self._result(fold), self.dtype(fold)
+        result, wide = self._result(fold), self.schedule.fold_dtype(fold)
         if result.dtype == wide:
             return result
         return Array(self.frame.block(result.count, wide), result.axes, wide, result.sizes)

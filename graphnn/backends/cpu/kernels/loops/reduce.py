@@ -11,7 +11,7 @@ from llvmlite import ir
 from graphnn.backends.cpu.emit import I32, Function, Value
 from graphnn.backends.cpu.expression import emit_number, emit_op
 from graphnn.errors import BackendError
-from graphnn.ir.program import Operation
+from graphnn.ir.program import Instruction, Operation
 from graphnn.ir.tensor_spec import FLOATS
 from graphnn.ops.arithmetic import maximum, minimum
 from graphnn.ops.reduction import Max, Min, Sum
@@ -23,6 +23,11 @@ WIDEST = {"float16": "float64", "float32": "float64"}  # sums of single numbers 
 def sum_dtype(op: Operation, dtype: str, over_rows: bool = False) -> str:
     """The dtype that a reduction is carried in."""
     return (WIDEST if over_rows else WIDER).get(dtype, dtype) if isinstance(op, Sum) else dtype
+
+
+def row_dtype(reduction: Instruction) -> str:
+    """The dtype that a reduction along a row is carried in."""
+    return sum_dtype(reduction.op, reduction.inputs[0].spec.dtype)
 
 
 def identity(op: Operation, dtype: str, lanes: int = 0) -> Value:

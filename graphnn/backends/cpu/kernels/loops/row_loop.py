@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from graphnn.backends.cpu.emit import Function, Value, const
 from graphnn.backends.cpu.kernels.loops.position import Position, first_lanes
-from graphnn.backends.cpu.kernels.loops.reduce import combine, identity, sum_dtype
+from graphnn.backends.cpu.kernels.loops.reduce import combine, identity, row_dtype
 from graphnn.ir.program import Instruction
 from graphnn.ir.tensor_spec import FLOATS
 from graphnn.ops.reduction import Sum
@@ -48,14 +48,11 @@ class RowLoop:
         return self._plain(self.outer, {}, self._neutral())
 
     def _neutral(self) -> list[Value]:
-        return [identity(r.op, self._dtype(r), self.lanes) for r in self.reductions]
-
-    def _dtype(self, reduction: Instruction) -> str:
-        return sum_dtype(reduction.op, reduction.inputs[0].spec.dtype)
+        return [identity(r.op, row_dtype(r), self.lanes) for r in self.reductions]
 
     def _combined(self, a: Sequence[Value], b: Sequence[Value]) -> list[Value]:
         triples = zip(self.reductions, a, b, strict=True)
-        return [combine(self.f, r.op, left, right, self._dtype(r)) for r, left, right in triples]
+        return [combine(self.f, r.op, left, right, row_dtype(r)) for r, left, right in triples]
 
     def _plain(self, axis: int, indices: Mapping[int, Value], first: list[Value]) -> list[Value]:
         """The axes outside of the innermost one."""

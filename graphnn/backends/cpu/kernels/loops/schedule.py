@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
+from graphnn.backends.cpu.kernels.loops.reduce import sum_dtype
 from graphnn.ir.program import Instruction, Value
 from graphnn.ops.creation import Iota, StopGradient
 from graphnn.ops.random import RandomBits
@@ -102,6 +103,10 @@ class Schedule:
     def total_folds(self) -> tuple[Instruction, ...]:
         """Folds that reduce the row too, or one number for each row."""
         return tuple(f for f in self.nest.folds if f not in self.column_folds)
+
+    def fold_dtype(self, fold: Instruction) -> str:
+        """What a fold is accumulated in."""
+        return sum_dtype(fold.op, fold.outputs[0].spec.dtype, fold in self.total_folds)
 
     @cached_property
     def row_totals(self) -> tuple[Instruction, ...]:

@@ -14,34 +14,33 @@ from graphnn.backends.cpu.kernels.loops.evaluator import Evaluator
 from graphnn.backends.cpu.kernels.loops.folds import Carried, Folds
 from graphnn.backends.cpu.kernels.loops.frame import Array, Frame
 from graphnn.backends.cpu.kernels.loops.position import Position, fixed_position, row_shape, unroll_of
-from graphnn.backends.cpu.kernels.loops.reduce import combine, combined, horizontal, identity, sum_dtype
+from graphnn.backends.cpu.kernels.loops.reduce import combine, combined, horizontal, identity, row_dtype
 from graphnn.backends.cpu.kernels.loops.row_loop import Body, RowLoop
 from graphnn.backends.cpu.kernels.loops.schedule import Schedule
 from graphnn.ir.program import Instruction
 from graphnn.ir.program import Value as IrValue
-from graphnn.passes.loop_nest import LoopNest
 
 BATCH = 4  # rows that are added up at once
 
 
-def write_nest(f: Function, frame: Frame, nest: LoopNest, memory: Mapping[IrValue, Value]) -> None:
+def write_nest(f: Function, frame: Frame, schedule: Schedule, memory: Mapping[IrValue, Value]) -> None:
     """Write a nest, and then its epilogue.
 
     Args:
         f: where the IR goes.
         frame: what asks for sizes and scratch memory.
-        nest: the loops.
+        schedule: of the nest.
         memory: addresses of the inputs and outputs.
     """
-    memory, schedule = dict(memory), Schedule(nest)
-    for fold in nest.folds:
+    memory, epilogue = dict(memory), schedule.nest.epilogue
+    for fold in schedule.nest.folds:
         if fold.outputs[0] not in memory:  # only the epilogue reads it
             spec = fold.outputs[0].spec
             memory[fold.outputs[0]] = frame.block(spec.size, spec.dtype)
     writer = AcrossRows if goes_across(schedule, f.target) else NestWriter
     writer(f, frame, schedule, memory).write()
-    if nest.epilogue:
-        write_nest(f, frame, nest.epilogue, memory)
+    if epilogue:
+        write_nest(f, frame, Schedule(epilogue), memory)
 
 
 class NestWriter:
@@ -197,7 +196,7 @@ class NestWriter:
         """A short row, position by position; what one sweep computed the next still has in registers."""
         parts_at = [self._at_position(sweep, reductions, at, []) for at in self.positions]
         sums = [
-            combined(self.f, r.op, [parts[number] for parts in parts_at], _row_dtype(r))
+            combined(self.f, r.op, [parts[number] for parts in parts_at], row_dtype(r))
             for number, r in enumerate(reductions)
         ]
         self._finish_rows(reductions, sums)
@@ -224,7 +223,7 @@ class NestWriter:
 
     def _reduced(self, reduction: Instruction, at: Position, partial: Value | None) -> Value:
         """The partial result with the elements of a position."""
-        dtype, wide = reduction.inputs[0].spec.dtype, _row_dtype(reduction)
+        dtype, wide = reduction.inputs[0].spec.dtype, row_dtype(reduction)
         value = emit_cast(self.f, self.values.vector(reduction.inputs[0], at), dtype, wide)
         if at.mask is not None:
             neutral = identity(reduction.op, wide, self.shape.lanes)
@@ -233,11 +232,7 @@ class NestWriter:
 
     def _finish_rows(self, reductions: Sequence[Instruction], sums: Sequence[Value]) -> None:
         for r, vector in zip(reductions, sums, strict=True):
-            total = horizontal(self.f, r.op, vector, _row_dtype(r))
+            total = horizontal(self.f, r.op, vector, row_dtype(r))
             if r in self.nest.rows:
-                total = emit_cast(self.f, total, _row_dtype(r), r.outputs[0].spec.dtype)
+                total = emit_cast(self.f, total, row_dtype(r), r.outputs[0].spec.dtype)
             self.values.scalars[r.outputs[0]] = total
-
-
-def _row_dtype(reduction: Instruction) -> str:
-    return sum_dtype(reduction.op, reduction.inputs[0].spec.dtype)
