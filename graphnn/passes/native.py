@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from graphnn.ir.program import Instruction, Kind, Program, Value
 from graphnn.passes.fuse import LOOP_PASSES, fuse, unfuse
 from graphnn.passes.partition import partition, sharded_inputs
+from graphnn.passes.partition_features import by_features
+from graphnn.passes.partition_state import NOTHING
 from graphnn.passes.partition_tiles import choose_tiles
 from graphnn.passes.partition_updates import partition_updates
 from graphnn.passes.partition_weights import gradients_by_rows
@@ -26,8 +29,13 @@ def native_passes(workers: int, l2_bytes: int, supported: Callable[[Instruction]
     def cut_batch(program: Program) -> Program:
         batch = batch_of(program)
         tiles = tiles_of(program, batch, workers, l2_bytes)
-        outside = gradients_by_rows(program, tiles, workers) if tiles > 1 else set()
-        return partition(program, tiles, sharded_inputs(program, batch), outside)
+        if tiles == 1:
+            return program
+        decided = by_features(program, batch, workers) if tiles == workers else NOTHING
+        rows = gradients_by_rows(program, tiles, workers)
+        outside = {value for i in rows for value in i.outputs if value not in decided.locals}
+        decided = replace(decided, outside={*decided.outside, *outside})
+        return partition(program, tiles, sharded_inputs(program, batch), decided)
 
     def cut_updates(program: Program) -> Program:
         return partition_updates(program, workers)

@@ -6,7 +6,8 @@ passes: a backend that runs tiles side by side asks for it, behind differentiati
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
+from dataclasses import replace
 
 from graphnn.graph.scope import RANDOM_INPUT
 from graphnn.ir.program import Instruction, Kind, Program, Value
@@ -19,14 +20,12 @@ from graphnn.passes.partition_delay import delay
 from graphnn.passes.partition_early import statistics_first
 from graphnn.passes.partition_scan import part_of_batch
 from graphnn.passes.partition_schedule import Schedule
-from graphnn.passes.partition_state import Cut, State, can_cut, part_spec
+from graphnn.passes.partition_state import NOTHING, Cut, Decided, State, can_cut, part_spec
 from graphnn.passes.partition_tile import TileBuilder, append
 from graphnn.tiled import INDEX, Combine, Tiled
 
 
-def partition(
-    program: Program, tiles: int, sharded: Mapping[Value, int], outside: Collection[Instruction] = ()
-) -> Program:
+def partition(program: Program, tiles: int, sharded: Mapping[Value, int], decided: Decided = NOTHING) -> Program:
     """The same program, where the work on cut values stands in `Tiled` loops.
 
     Sums over the batch are added in the order of the tiles: results differ by rounding, and are equal from run to run.
@@ -36,15 +35,17 @@ def partition(
         program: with integer sizes, differentiated, cleaned.
         tiles: number of parts; with 1 there is nothing to do.
         sharded: inputs that are cut, and along which axis; one that does not divide is left whole.
-        outside: instructions that are to stay outside.
+        decided: what is decided already, as for weights that are cut.
     """
     cuts = {value: Cut(axis) for value, axis in sharded.items() if can_cut(value.spec.shape, Cut(axis), tiles)}
     if tiles < 2 or not cuts:
         return program
-    schedule = Schedule(program, cuts, tiles, part_of_batch, outside)
+    schedule = Schedule(program, cuts, tiles, part_of_batch, decided)
     if len(schedule.phases) > 1:
         program, early = statistics_first(schedule)
-        schedule = Schedule(program, cuts, tiles, part_of_batch, {*outside, *early}) if early else schedule
+        if early:
+            decided = replace(decided, outside={*decided.outside, *early})
+            schedule = Schedule(program, cuts, tiles, part_of_batch, decided)
     return assemble(delay(schedule))
 
 
@@ -116,7 +117,7 @@ class _Phase:
 
     def _end(self, value: Value) -> tuple[Value, int | Combine, Value]:
         """A result: in the tile, how it is put together, and as the loop returns it."""
-        state = self.schedule.states[value]
+        state = self.schedule.ends[value]
         own = self.tile.get(value, state)
         if not isinstance(state, Cut):
             return own, state or "max", value

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from graphnn.ir.program import Instruction, Program, Value, users
+from graphnn.ops.indexing import GatherAlong, OneHot, ScatterAddAlong
+from graphnn.ops.reduction import Reduction
 from graphnn.ops.shape import BroadcastTo, Reshape
 from graphnn.passes.partition_rules import ELEMENTWISE
 from graphnn.passes.partition_schedule import Schedule
 from graphnn.passes.partition_state import Cut
 
-LIGHT = (*ELEMENTWISE, BroadcastTo, Reshape)
+LIGHT = (*ELEMENTWISE, Reduction, BroadcastTo, Reshape, GatherAlong, ScatterAddAlong, OneHot)
 
 
 def delay(schedule: Schedule) -> Schedule:
-    """The schedule with elementwise instructions in the first phase that uses them, if that keeps no more bytes."""
+    """The schedule with light instructions in the first phase that uses them, if that keeps no more bytes."""
     program: Program = schedule.program
-    readers, results = users(program), set(program.results)
+    readers, results, given = users(program), set(program.results), _of_inputs_alone(schedule)
     for instruction in reversed(program.instructions):
         local = schedule.locals.get(instruction)
         if local is None or not isinstance(instruction.op, LIGHT):
@@ -22,27 +24,40 @@ def delay(schedule: Schedule) -> Schedule:
         cut = all(isinstance(state, Cut) for state in local.outputs)
         if not cut or any(value in results for value in instruction.outputs):
             continue
-        (value,), at = instruction.outputs, schedule.ready[instruction.outputs[0]]
-        limit = min((_last_chance(schedule, reader) for reader in readers.get(value, ())), default=at)
-        if limit > at and _newly_kept(schedule, instruction, readers, results) <= value.spec.nbytes:
-            schedule.ready[value] = limit
+        (value,), at = instruction.outputs, schedule.at[instruction.outputs[0]]
+        limit = min((_last_chance(schedule, value, reader) for reader in readers.get(value, ())), default=at)
+        if limit > at and _newly_kept(schedule, instruction, readers, results | given) <= value.spec.nbytes:
+            schedule.at[value] = schedule.ready[value] = limit
     return _sorted_again(schedule)
 
 
-def _last_chance(schedule: Schedule, reader: Instruction) -> int:
+def _of_inputs_alone(schedule: Schedule) -> set[Value]:
+    """Values that can be had in any phase: light work on cut inputs, such as on labels."""
+    found: set[Value] = set()
+    for instruction in schedule.program.instructions:
+        if instruction in schedule.locals and isinstance(instruction.op, LIGHT):
+            cut = (value for value in instruction.inputs if isinstance(schedule.states.get(value), Cut))
+            if all(value in found or schedule.ready[value] < 0 for value in cut):
+                found.update(instruction.outputs)
+    return found
+
+
+def _last_chance(schedule: Schedule, value: Value, reader: Instruction) -> int:
     """The last phase that ends before, or is, the one where the reader runs."""
-    place = schedule.ready[reader.outputs[0]]
-    return place if reader in schedule.locals else place - 1
+    local = schedule.locals.get(reader)
+    pairs = zip(reader.inputs, local.inputs if local is not None else (), strict=local is not None)
+    as_it_is = local is not None and all(state == schedule.states[x] for x, state in pairs if x is value)
+    return schedule.at[reader.outputs[0]] - (0 if as_it_is else 1)
 
 
 def _newly_kept(
-    schedule: Schedule, instruction: Instruction, readers: dict[Value, list[Instruction]], results: set[Value]
+    schedule: Schedule, instruction: Instruction, readers: dict[Value, list[Instruction]], kept: set[Value]
 ) -> int:
-    """Bytes of inputs that nothing else keeps beyond their own phase."""
+    """Bytes of inputs that nothing else keeps beyond their own phase, but for those `kept` in any case."""
     return sum(
         value.spec.nbytes
         for value in dict.fromkeys(instruction.inputs)
-        if isinstance(schedule.states.get(value), Cut) and value not in results
+        if isinstance(schedule.states.get(value), Cut) and value not in kept
         if schedule.ready[value] >= 0 and not _is_kept(schedule, value, instruction, readers[value])
     )
 
@@ -50,12 +65,12 @@ def _newly_kept(
 def _is_kept(schedule: Schedule, value: Value, except_for: Instruction, readers: list[Instruction]) -> bool:
     others = [reader for reader in readers if reader is not except_for]
     own = schedule.ready[value]
-    return any(reader not in schedule.locals or schedule.ready[reader.outputs[0]] > own for reader in others)
+    return any(reader not in schedule.locals or schedule.at[reader.outputs[0]] > own for reader in others)
 
 
 def _sorted_again(schedule: Schedule) -> Schedule:
     schedule.phases = [[] for _ in schedule.phases]
     for instruction in schedule.program.instructions:
         if instruction in schedule.locals:
-            schedule.phases[schedule.ready[instruction.outputs[0]]].append(instruction)
+            schedule.phases[schedule.at[instruction.outputs[0]]].append(instruction)
     return schedule

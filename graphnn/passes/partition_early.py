@@ -21,15 +21,15 @@ MOST_ELEMENTS = 2**16  # of all values on the way; a core makes that many in som
 MOST_INSTRUCTIONS = 32
 
 
-def statistics_first(schedule: Schedule) -> tuple[Program, set[Instruction]]:
-    """The program with copies of the instructions that lead to such statistics; the copies are to stay outside."""
+def statistics_first(schedule: Schedule) -> tuple[Program, set[Value]]:
+    """The program with copies of the instructions that lead to such statistics; what these make is to stay outside."""
     makers = {value: i for i in schedule.program.instructions for value in i.outputs}
     awaited = {value: _cheap_way(value, makers) for value in schedule.awaited()}
     ways = {value: way for value, way in awaited.items() if way is not None}
     if not ways:
         return schedule.program, set()
     copies: dict[Value, Value] = {}
-    made: set[Instruction] = set()
+    made: set[Value] = set()
 
     def visit(builder: ProgramBuilder, instruction: Instruction, inputs: tuple[Value, ...]) -> tuple[Value, ...] | None:
         found = [value for value in instruction.outputs if value in ways]
@@ -39,7 +39,7 @@ def statistics_first(schedule: Schedule) -> tuple[Program, set[Instruction]]:
             if member.outputs[0] not in copies:
                 outputs = builder.emit(member.op, [copies.get(value, value) for value in member.inputs])
                 copies.update(zip(member.outputs, outputs, strict=True))
-                made.add(builder.instructions[-1])
+                made.update(outputs)
         return tuple(copies[value] for value in instruction.outputs)
 
     order = {instruction: position for position, instruction in enumerate(schedule.program.instructions)}

@@ -159,6 +159,8 @@ def made_part(site: Site, cut: Cut) -> Local | None:
         return Local(replace(op, shape=part(shape, cut, tiles)), (), (cut,))
     if isinstance(op, BroadcastTo):
         return Local(BroadcastTo(part(shape, cut, tiles)), (aligned(site.inputs[0], site.outputs[0], cut),), (cut,))
+    if isinstance(op, Transpose):
+        return Local(op, (Cut(op.order[cut.axis], cut.blocks),), (cut,))
     if isinstance(op, Reshape) and (before := reshaped(shape, cut, site.inputs[0].shape, tiles)):
         return Local(Reshape(part(shape, cut, tiles)), (before,), (cut,))
     return None

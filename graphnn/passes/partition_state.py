@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from graphnn.ir.dimension import Shape, Size
+from graphnn.ir.program import Value
 from graphnn.ir.tensor_spec import TensorSpec
 from graphnn.ops.op import Op
 from graphnn.tiled import Combine
@@ -73,6 +75,26 @@ class Local:
     op: Op
     inputs: tuple[State, ...]
     outputs: tuple[State, ...]
+
+
+@dataclass(frozen=True)
+class Decided:
+    """What is decided for a schedule before it is made. An instruction is known by its first output.
+
+    Args:
+        outside: instructions that must not run in tiles.
+        locals: how one tile computes these; inputs that are cut in other ways are waited for, and read as wholes.
+        recut: sums over the tiles that are seen as cut when they are ready, by all who read them.
+        behind: an instruction of `locals` that runs in a later phase than some others, for it writes over what they read.
+    """
+
+    outside: Collection[Value] = ()
+    locals: Mapping[Value, Local] = field(default_factory=dict)
+    recut: Mapping[Value, Cut] = field(default_factory=dict)
+    behind: Mapping[Value, Collection[Value]] = field(default_factory=dict)
+
+
+NOTHING = Decided()
 
 
 def can_cut(shape: Shape, cut: Cut, tiles: int) -> bool:

@@ -60,7 +60,8 @@ def cost_of(op: Operation, inputs: Specs, outputs: Specs) -> Cost:
     if isinstance(op, Op) and op.is_view:
         return Cost(flops, 0, 0)
     read = _read_by_group(op) if isinstance(op, Fused) else sum(spec.nbytes for spec in inputs)
-    return Cost(flops, read, sum(spec.nbytes for spec in outputs))
+    made = [value.spec for value in op.body.outputs] if isinstance(op, Fused) else outputs
+    return Cost(flops, read, sum(spec.nbytes for spec in made))
 
 
 def _read_by_group(op: Fused) -> int:

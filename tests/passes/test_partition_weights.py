@@ -11,6 +11,7 @@ from graphnn.ops.evaluate import evaluate
 from graphnn.ops.linalg import MatMul
 from graphnn.passes.fuse import contraction_of, fuse
 from graphnn.passes.partition import partition, sharded_inputs
+from graphnn.passes.partition_state import Decided
 from graphnn.passes.partition_updates import partition_updates
 from graphnn.passes.partition_weights import gradients_by_rows, update_products
 from graphnn.plan.memory import make_plan
@@ -34,8 +35,9 @@ def step_of(batch, optimizer="adam", graph=None, freeze=()) -> tuple[Program, li
 
 
 def cut(program: Program, batch: int, tiles: int, workers: int = WORKERS) -> Program:
-    outside = gradients_by_rows(program, tiles, workers)
-    return partition_updates(partition(program, tiles, sharded_inputs(program, batch), outside), workers)
+    outside = {value for i in gradients_by_rows(program, tiles, workers) for value in i.outputs}
+    cut_batch = partition(program, tiles, sharded_inputs(program, batch), Decided(outside))
+    return partition_updates(cut_batch, workers)
 
 
 def chosen(program: Program, tiles: int = WORKERS, workers: int = WORKERS) -> int:

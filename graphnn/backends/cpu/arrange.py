@@ -2,7 +2,8 @@
 
 Rows come in the order of the plan. Two of them that touch no common bytes, or only read these, may run at the same
 time. So serial rows that have nothing to do with each other are shared by the workers, and a barrier stands only where
-a worker would read or overwrite what another one has written or read since the last barrier.
+a worker would read or overwrite what another one has written or read since the last barrier. Tile by tile the same parts
+of an array are touched by the same workers, if there are as many tiles.
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from graphnn.backends.cpu.table import (
+    PARTIAL,
     PRIVATE,
     SCRATCH,
     Barrier,
@@ -26,16 +29,28 @@ from graphnn.backends.cpu.table import (
 )
 
 ROW_COST = 2**11  # bytes that a worker moves in the time that the driver needs for a row
+Cut: TypeAlias = tuple[
+    int, int, int
+]  # tiles, bytes from one to the next, where the first one begins within those of all
 
 
 @dataclass(frozen=True)
 class Access:
-    """Bytes that a row touches."""
+    """Bytes that a row touches.
+
+    Args:
+        base: as in `Place`.
+        start: the first byte.
+        stop: behind the last one.
+        writes: whether they may be written.
+        cut: how they are shared by tiles; None: any tile, or another row, may touch any of them.
+    """
 
     base: int
     start: int
     stop: int
     writes: bool
+    cut: Cut | None = None
 
 
 def arrange(rows: Sequence[Row], workers: int) -> tuple[Row, ...]:
@@ -143,10 +158,11 @@ def accesses(rows: Iterable[Row], private: bool = True, turns: tuple[int, int, i
         for place, nbytes, writes in _touched(row):
             if place.base == SCRATCH or (place.base == PRIVATE and not private):
                 continue
-            steps = zip((place.per_tile, place.per_step, place.per_outer), turns, strict=True)
-            reach = nbytes + sum(step * (count - 1) for step, count in steps)
-            yield Access(place.base, place.offset, place.offset + reach, writes)
-            if place.home is not None:
+            inside = nbytes + place.per_step * (turns[1] - 1) + place.per_outer * (turns[2] - 1)
+            reach = inside if place.strided else inside + place.per_tile * (turns[0] - 1)
+            cut = _cut(place, inside, turns[0])
+            yield Access(place.base, place.offset, place.offset + reach, writes, cut)
+            if place.home is not None and place.worker <= 0:  # no other worker has its sum there
                 yield Access(place.home[0], place.home[1], place.home[1] + reach, writes)
         tiles, loop, _ = turns
         if isinstance(row, Serial):
@@ -155,6 +171,14 @@ def accesses(rows: Iterable[Row], private: bool = True, turns: tuple[int, int, i
             yield from accesses(row.rows, private, (tiles, row.turns, loop))
         elif isinstance(row, Tiles):
             yield from accesses((*row.first, *row.later), private, (row.tiles, 1, 1))
+
+
+def _cut(place: Place, nbytes: int, tiles: int) -> Cut | None:
+    """How `nbytes` for each tile from there on are shared by the tiles, if no tile touches what is another one's."""
+    if tiles == 1 or not place.per_tile or place.home is not None or place.base == PARTIAL:
+        return None
+    alone = not (place.per_step or place.per_outer) if place.strided else nbytes <= place.per_tile
+    return (tiles, place.per_tile, place.offset % (tiles * place.per_tile)) if alone else None
 
 
 def _touched(row: Row) -> Iterator[tuple[Place, int, bool]]:
@@ -172,10 +196,10 @@ def _touched(row: Row) -> Iterator[tuple[Place, int, bool]]:
 
 @dataclass
 class Touched:
-    """Bytes by base, as disjoint stretches in order: those that are written, and all that are touched."""
+    """Bytes by base and cut, as disjoint stretches in order: those that are written, and all that are touched."""
 
-    written: dict[int, list[tuple[int, int]]] = field(default_factory=dict)
-    any: dict[int, list[tuple[int, int]]] = field(default_factory=dict)
+    written: dict[tuple[int, Cut | None], list[tuple[int, int]]] = field(default_factory=dict)
+    any: dict[tuple[int, Cut | None], list[tuple[int, int]]] = field(default_factory=dict)
 
     @staticmethod
     def of(found: Iterable[Access]) -> Touched:
@@ -183,21 +207,27 @@ class Touched:
         touched = Touched()
         for access in found:
             for table in (touched.any, touched.written) if access.writes else (touched.any,):
-                table.setdefault(access.base, []).append((access.start, access.stop))
+                table.setdefault((access.base, access.cut), []).append((access.start, access.stop))
         for table in (touched.any, touched.written):
-            table.update({base: _joined(stretches) for base, stretches in table.items()})
+            table.update({key: _joined(stretches) for key, stretches in table.items()})
         return touched
 
     def add(self, other: Touched) -> None:
         """Those of the other too."""
         for mine, its in ((self.written, other.written), (self.any, other.any)):
-            for base, stretches in its.items():
-                mine[base] = _joined([*mine.get(base, []), *stretches])
+            for key, stretches in its.items():
+                mine[key] = _joined([*mine.get(key, []), *stretches])
 
     def conflicts(self, other: Touched) -> bool:
-        """Whether one writes what the other touches."""
+        """Whether a worker may write in the one what another worker touches in the other."""
         pairs = ((self.written, other.any), (self.any, other.written))
-        return any(_overlap(mine.get(base, []), its[base]) for mine, its in pairs for base in its)
+        return any(
+            _overlap(many, few)
+            for mine, its in pairs
+            for (base, cut), few in its.items()
+            for (own_base, own_cut), many in mine.items()
+            if base == own_base and (cut is None or cut != own_cut)
+        )
 
 
 def _joined(stretches: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:

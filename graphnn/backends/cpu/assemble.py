@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
 from graphnn.backends.cpu.kernel import Kernel, Specs
-from graphnn.backends.cpu.strided_parts import read_in_place
+from graphnn.backends.cpu.strided_parts import in_place
 from graphnn.backends.cpu.table import (
     PARTIAL,
     PRIVATE,
@@ -34,7 +34,7 @@ from graphnn.scan import Scan
 from graphnn.tiled import Tiled
 
 COMBINE: dict[str, Op] = {"sum": Add(), "max": Maximum(), "min": Minimum()}
-SHARED_ELEMENTS = 2**14  # of a sum over workers: below, one worker alone is quicker
+SHARED_ELEMENTS = 2**12  # of a sum over workers: below, one worker alone is quicker
 WHOLE_LINES = 64  # elements; no two workers write into one cache line
 KernelOf = Callable[[Op, Specs, Specs], Kernel | None]
 Mover = Callable[[TensorSpec, int, int, bool], Kernel | None]  # whole, axis, parts, into the whole -> a strided copy
@@ -184,7 +184,8 @@ class Assembler:
     ) -> tuple[tuple[Row, ...], tuple[Row, ...], list[Place]]:
         """Rows of a worker's first tile and of those behind it, and where the first one leaves its results."""
         before, first, later = _TileRows(), _TileRows(), _TileRows()
-        program, inputs = op.body, list[Place]()
+        program, strided = self._strided_outputs(op, plan, step)
+        inputs: list[Place] = []
         for k, (n, axis) in enumerate(zip(step.inputs, op.input_axes, strict=True)):
             program, place = self._tile_input(op, program, k, plan.buffers[n].spec, axis, places[n], before)
             inputs.append(place)
@@ -197,7 +198,7 @@ class Assembler:
             if isinstance(axis, str):
                 self._partial(COMBINE[axis], plan.buffers[n].spec, body, places[n], first, later, origin)
             else:
-                self._joined(op, plan.buffers[n].spec, axis, places[n], first, later, origin)
+                self._joined(op, plan.buffers[n].spec, axis, places[n], n in strided, first, later, origin)
         programs: list[tuple[Row, ...]] = []
         for part in (first, later):  # a worker runs one after the other: they use the same memory
             mark = self._free
@@ -222,27 +223,48 @@ class Assembler:
         if axis is None:
             return body, place
         part, stride = _part(spec, axis, op.tiles)
-        moving = replace(place, per_tile=stride)
-        if math.prod(int(n) for n in spec.shape[:axis]) == 1:
-            return body, moving
-        in_place = read_in_place(body, position, spec, self._has_kernel)
-        if in_place is not None:
-            return in_place, moving
+        if not _is_strided(spec, axis):
+            return body, replace(place, per_tile=stride)
+        moving = replace(place, per_tile=stride, strided=True)
+        changed = in_place(body, body.inputs[position], spec, self._has_kernel)
+        if changed is not None:
+            return changed, moving
         private, origin = self._private(part.nbytes), _read_by(op.body, position)
         before.rows.append(self._move(spec, axis, op.tiles, moving, private, False, origin))
         return body, private
+
+    def _strided_outputs(self, op: Tiled, plan: Plan, step: Step) -> tuple[Program, set[int]]:
+        """The body that writes parts of results into the whole where it can; the numbers of the buffers of these."""
+        body, found = op.body, set[int]()
+        for position, (number, axis) in enumerate(zip(step.outputs, op.output_axes, strict=True)):
+            spec = plan.buffers[number].spec
+            if isinstance(axis, int) and _is_strided(spec, axis) and body.outputs.count(body.outputs[position]) == 1:
+                changed = in_place(body, body.outputs[position], spec, self._has_kernel)
+                if changed is not None:
+                    body = changed
+                    found.add(number)
+        return body, found
 
     def _has_kernel(self, instruction: Instruction) -> bool:
         specs = (tuple(value.spec for value in side) for side in (instruction.inputs, instruction.outputs))
         return isinstance(instruction.op, Op) and self._kernel_of(instruction.op, *specs) is not None
 
     def _joined(
-        self, op: Tiled, spec: TensorSpec, axis: int, place: Place, first: _TileRows, later: _TileRows, origin: Origin
+        self,
+        op: Tiled,
+        spec: TensorSpec,
+        axis: int,
+        place: Place,
+        in_whole: bool,
+        first: _TileRows,
+        later: _TileRows,
+        origin: Origin,
     ) -> None:
-        """A tile writes its part of a result where it belongs; a part that is not contiguous is copied there."""
+        """A tile writes its part of a result where it belongs; others than those `in_whole` are copied there."""
         part, stride = _part(spec, axis, op.tiles)
-        target = replace(place, per_tile=stride)
-        if math.prod(int(n) for n in spec.shape[:axis]) != 1:
+        strided = _is_strided(spec, axis)
+        target = replace(place, per_tile=stride, strided=strided)
+        if strided and not in_whole:
             moving, target = target, self._private(part.nbytes)
             row = self._move(spec, axis, op.tiles, target, moving, True, origin)
             first.rows.append(row)
@@ -357,6 +379,11 @@ def _stepping(place: Place, nbytes: int) -> Place:
 
 def _output_bytes(plan: Plan) -> list[int]:
     return [plan.buffers[number].spec.nbytes for number in plan.outputs]
+
+
+def _is_strided(spec: TensorSpec, axis: int) -> bool:
+    """Whether a part along `axis` is more than one stretch of memory."""
+    return math.prod(int(n) for n in spec.shape[:axis]) != 1
 
 
 def _part(spec: TensorSpec, axis: int, tiles: int) -> tuple[TensorSpec, int]:

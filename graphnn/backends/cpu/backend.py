@@ -16,6 +16,7 @@ from graphnn.backends.cpu.jit import Code
 from graphnn.backends.cpu.kernel import Kernel, Specs
 from graphnn.backends.cpu.kernel_cache import KernelCache
 from graphnn.backends.cpu.kernels.registry import emit_kernel, emit_part_copy
+from graphnn.backends.cpu.memory import allocate
 from graphnn.backends.cpu.target import Target, host_target
 from graphnn.backends.cpu.threads import Pool, Pools
 from graphnn.backends.executable import Backend
@@ -51,7 +52,9 @@ class Engine:
         """The kernel of a step, or None where there is none for it."""
         if len(inputs) + len(outputs) + 1 > MOST_ARGUMENTS:  # 1: scratch memory
             return None
-        return self._remember((operation_key(op), inputs), lambda: emit_kernel(op, inputs, outputs, self.target))
+        return self._remember(
+            (operation_key(op), inputs, outputs), lambda: emit_kernel(op, inputs, outputs, self.target)
+        )
 
     def part_copy(self, whole: TensorSpec, axis: int, parts: int, into_whole: bool) -> Kernel | None:
         """The kernel that copies one part along an axis out of a whole array, or into it."""
@@ -120,8 +123,10 @@ class CpuBackend(Backend):
         return link(plan, assembled, engine.code, pool)
 
     def to_device(self, array: Array) -> Array:
-        """A contiguous copy."""
-        return array.copy(order="C")
+        """A contiguous copy that begins with a cache line, so that no vector, and no worker's part, shares one."""
+        copied = allocate(array.nbytes)[: array.nbytes].view(array.dtype).reshape(array.shape)
+        copied[...] = array
+        return copied
 
     def zeros(self, shape: tuple[int, ...], dtype: str) -> Array:
         """See Backend."""

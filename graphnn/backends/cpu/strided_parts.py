@@ -1,7 +1,7 @@
-"""read_in_place: parts of an array whose rows lie apart, read where they are instead of copied.
+"""in_place: parts of an array whose rows lie apart, read and written where they are instead of copied.
 
 A kernel of a matrix product takes operands of any strides. So it is told that it reads the first columns of the whole
-array, and given the address of its part.
+array, or writes these, and given the address of its part.
 """
 
 from __future__ import annotations
@@ -15,36 +15,41 @@ from graphnn.ops.fused import Fused
 from graphnn.ops.linalg import MatMul
 from graphnn.ops.op import Op
 from graphnn.ops.shape import Slice
+from graphnn.passes.fuse import contraction_of
 
 
-def read_in_place(
-    body: Program, position: int, whole: TensorSpec, supported: Callable[[Instruction], bool]
-) -> Program | None:
-    """The body with an input that is a part in the beginning of `whole`, its shape at most that in every axis.
+def in_place(body: Program, part: Value, whole: TensorSpec, supported: Callable[[Instruction], bool]) -> Program | None:
+    """The body with an input or an output that is a part in the beginning of `whole`.
 
     Args:
         body: of a loop over tiles.
-        position: of the input.
-        whole: the spec that the input shall have instead.
-        supported: whether there is a kernel for an instruction.
+        part: an input of it, or a value that it makes; its shape is at most that of the whole in every axis.
+        whole: the spec that the value shall have instead.
+        supported: whether there is a kernel for an instruction. One whose output is larger than what its group makes
+            writes the beginning of it, and leaves the rest as it is.
 
     Returns:
-        None where somebody else than products reads the input, or a product cannot.
+        None where somebody else than products reads or makes it, or a product cannot.
     """
-    part = body.inputs[position]
-    new = replace(part, spec=whole)
-    if part in body.outputs:
+    if part in body.inputs and part in body.outputs:
         return None
+    new = replace(part, spec=whole)
     instructions: list[Instruction] = []
     for instruction in body.instructions:
+        changed: Instruction | None = instruction
         if part in instruction.inputs:
             changed = _reading(instruction, part, new)
-            if changed is None or not supported(changed):
-                return None
-            instruction = changed
-        instructions.append(instruction)
-    inputs = (*body.inputs[:position], new, *body.inputs[position + 1 :])
-    return replace(body, inputs=inputs, instructions=tuple(instructions))
+        if changed is not None and part in instruction.outputs:
+            changed = _writing(changed, part, new)
+        if changed is None or (changed is not instruction and not supported(changed)):
+            return None
+        instructions.append(changed)
+    inputs, outputs = (_replaced(values, part, new) for values in (body.inputs, body.outputs))
+    return replace(body, inputs=inputs, outputs=outputs, instructions=tuple(instructions))
+
+
+def _replaced(values: tuple[Value, ...], part: Value, whole: Value) -> tuple[Value, ...]:
+    return tuple(whole if value is part else value for value in values)
 
 
 def _reading(instruction: Instruction, part: Value, whole: Value) -> Instruction | None:
@@ -61,8 +66,16 @@ def _reading(instruction: Instruction, part: Value, whole: Value) -> Instruction
             cuts.append(Instruction(_beginning(part.spec), (inside[place],), (table[old],), instruction.origin))
     moved = [replace(i, inputs=tuple(table.get(v, v) for v in i.inputs)) for i in group.body.instructions]
     body = replace(group.body, inputs=tuple(inside), instructions=(*cuts, *moved))
-    given = tuple(whole if value is part else value for value in instruction.inputs)
-    return replace(instruction, op=replace(group, body=body), inputs=given)
+    return replace(instruction, op=replace(group, body=body), inputs=_replaced(instruction.inputs, part, whole))
+
+
+def _writing(instruction: Instruction, part: Value, whole: Value) -> Instruction | None:
+    """The instruction with the whole as its output: its group still makes the part."""
+    group = _as_group(instruction)
+    product = contraction_of(group.body) if group is not None else None
+    if group is None or product is None or not isinstance(product.op, MatMul):
+        return None
+    return replace(instruction, op=group, outputs=_replaced(instruction.outputs, part, whole))
 
 
 def _as_group(instruction: Instruction) -> Fused | None:

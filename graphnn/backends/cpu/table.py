@@ -30,6 +30,8 @@ class Place:
         per_outer: bytes from a turn of the loop around that loop to the next.
         worker: of the bases that have a part for each worker: which one's.
         home: of a sum that each worker makes for itself: (base, offset) where worker 0 has it, in place of a part.
+        strided: a tile's part is not one stretch, but `per_tile` bytes in each stretch of those of all tiles; what is
+            said to be touched are the bytes of the whole.
     """
 
     base: int
@@ -39,6 +41,7 @@ class Place:
     per_outer: int = 0
     worker: int = OWN
     home: tuple[int, int] | None = None
+    strided: bool = False
 
     def ahead(self, nbytes: int) -> Place:
         """The place `nbytes` behind it."""
@@ -58,7 +61,8 @@ class Call:
         outputs: specs of the outputs.
         step: None: work that no step of the plan asked for.
         origin: of the step, or of the value that is worked on.
-        reach: bytes behind the start of each argument that the kernel touches; as the specs say if empty.
+        reach: bytes behind the start of each argument that the kernel touches, of a strided one those of all tiles; as
+            the specs say if empty.
     """
 
     kernel: Kernel

@@ -44,6 +44,11 @@ def arena(number: int, **moves: int) -> Place:
     return Place(ARENA, 4 * number, **moves)
 
 
+def parts(number: int, run: int, tiles: int, stretches: int = 2, strided: bool = True) -> tuple[Place, int]:
+    """A tile's part of an array, `run` numbers in each stretch of those of all tiles, and how far all of them reach."""
+    return arena(number, per_tile=4 * run, strided=strided), 4 * run * stretches * tiles
+
+
 @st.composite
 def places(draw, moving: bool) -> Place:
     base = draw(st.sampled_from([ARENA, ARENA, PRIVATE, PARTIAL, FIRST_EXTERNAL]))
@@ -73,6 +78,14 @@ def levels(draw, moving: bool, depth: int = 0) -> list[Row]:
 
 
 @st.composite
+def on_parts(draw, tiles: int) -> Call:
+    """A kernel that reads one strided part and writes another."""
+    run = st.sampled_from([1, 1, 2])
+    (read, far), (written, wide) = (parts(draw(st.integers(0, 9)), draw(run), tiles) for _ in range(2))
+    return replace(call([read], [written]), reach=(far, wide))
+
+
+@st.composite
 def programs(draw) -> list[Row]:
     rows: list[Row] = []
     for _ in range(draw(st.integers(1, 6))):
@@ -80,8 +93,9 @@ def programs(draw) -> list[Row]:
             rows.append(Serial(tuple(draw(levels(False)))))
         else:
             tiles = draw(st.integers(1, 4))
+            first = [*draw(levels(True)), *draw(st.lists(on_parts(tiles), max_size=2))]
             later = draw(levels(True)) if tiles > WORKERS else []
-            rows.append(Tiles(tiles, tuple(draw(levels(True))), tuple(later), None))
+            rows.append(Tiles(tiles, tuple(first), tuple(later), None))
     return rows
 
 
@@ -105,15 +119,15 @@ def trace(rows: tuple[Row, ...], worker: int) -> list[list[tuple[int, frozenset,
                 low, high = (w * row.tiles // sharing for w in (worker, worker + 1))
                 for tile in range(low, high):
                     inside = row.first if tile == low else row.later
-                    stretches[-1] += ((number, *leaf) for leaf in leaves(inside, worker, tile, 0, 0))
+                    stretches[-1] += ((number, *leaf) for leaf in leaves(inside, worker, tile, 0, 0, row.tiles))
     return stretches
 
 
-def leaves(rows, worker: int, tile: int, step: int, outer: int) -> Iterator[tuple]:
+def leaves(rows, worker: int, tile: int, step: int, outer: int, tiles: int = 1) -> Iterator[tuple]:
     for row in rows:
         if isinstance(row, Repeat):
             for turn in range(row.turns):
-                yield from leaves(row.rows, worker, tile, turn, step)
+                yield from leaves(row.rows, worker, tile, turn, step, tiles)
             continue
         if isinstance(row, Call):
             count = row.inputs[0].size
@@ -121,12 +135,12 @@ def leaves(rows, worker: int, tile: int, step: int, outer: int) -> Iterator[tupl
         else:
             count, reads, writes = 1, [row.source] if isinstance(row, Copy) else [], [row.target]
         yield tuple(
-            frozenset(word for place in side for word in words_of(place, count, worker, tile, step, outer))
+            frozenset(word for place in side for word in words_of(place, count, worker, tile, step, outer, tiles))
             for side in (reads, writes)
         )
 
 
-def words_of(place: Place, count: int, worker: int, tile: int, step: int, outer: int) -> Iterator[Word]:
+def words_of(place: Place, count: int, worker: int, tile: int, step: int, outer: int, tiles: int) -> Iterator[Word]:
     base: object = place.base
     offset = place.offset
     if place.home is not None and worker == 0:
@@ -134,6 +148,12 @@ def words_of(place: Place, count: int, worker: int, tile: int, step: int, outer:
     elif place.base in (PRIVATE, PARTIAL):
         base = (place.base, worker)
     start = offset + tile * place.per_tile + step * place.per_step + outer * place.per_outer
+    if place.strided:
+        run = place.per_tile // 4
+        yield from (
+            (base, start // 4 + stretch * tiles * run + number) for stretch in range(2) for number in range(run)
+        )
+        return
     for number in range(count):
         yield base, start // 4 + number
 
@@ -206,10 +226,32 @@ def test_what_tiles_reach_counts_to_the_last_tile():
 
 
 def test_a_strided_copy_reaches_over_the_whole():
-    moving = replace(call([arena(0)], [Place(PRIVATE)]), reach=(40, 4))
+    moving = replace(call([arena(0, per_tile=4, strided=True)], [Place(PRIVATE)]), reach=(40, 4))
     tiles = Tiles(2, (moving,), (), None)
     assert kinds(arrange([tiles, Serial((call([arena(50)], [arena(9)]),))], 2)) == ["Tiles", "Barrier", "Serial"]
     assert kinds(arrange([tiles, Serial((call([arena(50)], [arena(10)]),))], 2)) == ["Tiles", "Serial"]
+
+
+@pytest.mark.parametrize("strided", [True, False])
+@pytest.mark.parametrize(
+    ("tiles", "number", "run", "waits"),
+    [(2, 0, 4, False), (2, 8, 4, False), (2, 4, 4, True), (4, 0, 4, True), (2, 0, 2, True)],
+)
+def test_a_worker_does_not_wait_for_parts_that_are_its_own(strided, tiles, number, run, waits):
+    """Only for other parts: shifted by one, of more tiles, or narrower."""
+    (made, far), (read, wide) = parts(0, 4, 2, 4, strided), parts(number, run, tiles, 4, strided)
+    reaches = (far, wide) if strided else (16, 4 * run)
+    first = Tiles(2, (replace(call([Place(PRIVATE)], [made]), reach=(4, reaches[0])),), (), None)
+    second = Tiles(tiles, (replace(call([read], [Place(PRIVATE)]), reach=(reaches[1], 4)),), (), None)
+    overlap = strided or not (number == 8)
+    assert ("Barrier" in kinds(arrange([first, second], 4))) == (waits and overlap)
+
+
+@pytest.mark.parametrize(("elements", "waits"), [(1, False), (2, True)])
+def test_parts_that_overlap_are_no_worker_s_own(elements, waits):
+    place = arena(0, per_tile=4)
+    rows = [call([Place(PRIVATE)], [place], elements), call([place], [Place(PRIVATE)], elements)]
+    assert ("Barrier" in kinds(arrange([Tiles(2, (row,), (), None) for row in rows], 2))) == waits
 
 
 def test_sums_are_waited_for():

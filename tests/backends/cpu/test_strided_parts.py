@@ -1,4 +1,4 @@
-"""Tiles that cut an input across its rows: products read their part where it is, all others a copy of it."""
+"""Tiles that cut arrays across their rows: products read and write their part where it is, all others a copy of it."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from graphnn.backends.cpu.table import Call, Tiles
 from graphnn.backends.cpu.threads import Pool
 from graphnn.backends.reference import ReferenceBackend
 from graphnn.ir.builder import ProgramBuilder
-from graphnn.ir.program import Program
+from graphnn.ir.program import Kind, Program
 from graphnn.ir.tensor_spec import TensorSpec
 from graphnn.ops import tanh
 from graphnn.ops.op import Tensor
@@ -71,3 +71,81 @@ def test_products_read_parts_of_columns_where_they_are(body, examples, rows, col
     (wanted,) = ReferenceBackend().compile(make_plan(program))(arrays)
     for _ in range(2):
         np.testing.assert_allclose(made(arrays)[0], wanted, rtol=1e-5, atol=1e-4)
+
+
+# -- results that are cut across their rows ----------------------------------------------------------------------------
+
+
+def columns(x, w):
+    return x @ w
+
+
+def tanh_of_columns(x, w):
+    return tanh(x @ w)
+
+
+def columns_and_their_sum(x, w):
+    y = tanh(x @ w)
+    return y, y.sum((0,))
+
+
+def columns_and_a_product(x, w):
+    y = tanh(x @ w)
+    return y, y.transpose((1, 0)) @ x
+
+
+def no_product(x, w):
+    return tanh(w)
+
+
+RESULTS = {columns: 0, tanh_of_columns: 0, columns_and_their_sum: 1, columns_and_a_product: 0, no_product: 1}
+
+
+@pytest.mark.parametrize("body", RESULTS, ids=lambda body: body.__name__)
+@pytest.mark.parametrize(("examples", "depth", "size"), [(64, 12, 128), (7, 20, 34), (5, 5, 2), (130, 3, 8)], ids=str)
+def test_products_write_parts_of_columns_where_they_belong(body, examples, depth, size):
+    inside, outside = ProgramBuilder(), ProgramBuilder()
+    x = Tensor(inside, inside.input("x", TensorSpec((examples, depth))))
+    made = body(x, Tensor(inside, inside.input("w", TensorSpec((depth, size // 2)))))
+    values = [y.value for y in (made if isinstance(made, tuple) else (made,))]
+    given = [outside.input("x", TensorSpec((examples, depth))), outside.input("w", TensorSpec((depth, size)))]
+    axes = (1, 0)[: len(values)]
+    program = outside.build(list(outside.emit(Tiled(fuse(inside.build(values)), 2, (None, 1), axes), given)))
+    check(program, RESULTS[body], into=True)
+
+
+def updated(examples: int, depth: int, size: int, tiles: int) -> Program:
+    """A weight (depth, size) and what becomes of it with a gradient of x and dy, by its columns."""
+    inside, outside = ProgramBuilder(), ProgramBuilder()
+    x = Tensor(inside, inside.input("x", TensorSpec((examples, depth))))
+    dy = Tensor(inside, inside.input("dy", TensorSpec((examples, size // tiles))))
+    old = Tensor(inside, inside.input("old", TensorSpec((depth, size // tiles))))
+    new = old * 0.5 - x.transpose((1, 0)) @ dy
+    shapes = {"x": (examples, depth), "dy": (examples, size)}
+    given = [outside.input(name, TensorSpec(shape)) for name, shape in shapes.items()]
+    weight = outside.input("w", TensorSpec((depth, size)), Kind.PARAMETER)
+    op = Tiled(fuse(inside.build([new.value])), tiles, (None, 1, 1), (1,))
+    outside.update(weight, outside.emit(op, [*given, weight])[0])
+    return outside.build([])
+
+
+@pytest.mark.parametrize("tiles", [2, 3])
+def test_a_weight_is_updated_by_its_columns_where_it_lies(tiles):
+    program = updated(9, 11, 30, tiles)
+    plan = make_plan(program)
+    assert all(plan.buffers[new].shares == old for old, new in plan.updates)
+    check(program, 0, into=True, workers=tiles)
+
+
+def check(program: Program, copies: int, into: bool, workers: int = 2) -> None:
+    """So many copies of parts, and what the reference makes of the same arrays, twice in turn."""
+    made = CpuBackend(Pool(workers, shared_engine().code)).compile(make_plan(program))
+    (tiles,) = [row for row in made.assembled.segments[0] if isinstance(row, Tiles)]
+    moved = [row for row in tiles.first if isinstance(row, Call) and isinstance(row.op, Slice)]
+    assert sum(row.arguments[into].strided for row in moved) == copies
+    random = np.random.default_rng(0)
+    arrays = [random.normal(size=value.spec.shape).astype("float32") for value in program.inputs]
+    copied, reference = [array.copy() for array in arrays], ReferenceBackend().compile(make_plan(program))
+    for _ in range(2):
+        for found, wanted in zip([*made(arrays), *arrays], [*reference(copied), *copied], strict=True):
+            np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-4)

@@ -56,6 +56,8 @@ _Source: TypeAlias = "Operand | _Number"
 def emit_contraction_group(op: Op, inputs: Specs, outputs: Specs, target: Target) -> Kernel | None:
     """A `Fused` body of one contraction, transposes of its operands, and elementwise work on its output.
 
+    Of outputs that are larger than what the body makes, the beginning is written.
+
     None where the body holds something else, an operand of a convolution is transposed, or the dtype is not float32 or
     float64.
     """
@@ -66,7 +68,7 @@ def emit_contraction_group(op: Op, inputs: Specs, outputs: Specs, target: Target
         return None
     if not group.contraction.outputs[0].spec.size:
         return empty_kernel(target)
-    problem = _problem(op, group)
+    problem = _problem(op, group, outputs)
     if problem is None:
         return None
     return emit_contraction(replace(problem, pointers=len(inputs) + len(outputs)), target)
@@ -137,25 +139,33 @@ def _is_dense(operand: Operand) -> bool:
     return True
 
 
-def _problem(fused: Fused, group: _Group) -> Contraction | None:
+def _problem(fused: Fused, group: _Group, wholes: Specs) -> Contraction | None:
     """The contraction with its epilogue."""
     op, (result,) = group.contraction.op, group.contraction.outputs
     first, second = (group.sources.get(value) for value in group.contraction.inputs)
     dtype = result.spec.dtype
     if dtype not in DTYPES or not isinstance(first, Operand) or not isinstance(second, Operand):
         return None
-    tensors = _tensors(fused, group, result)
+    tensors = _tensors(fused, group, result, wholes)
     if tensors is None:
         return None
     if isinstance(op, MatMul):
         return matmul_problem(first, second, dtype, tensors)
-    if not isinstance(op, ConvolutionOp) or not (_is_dense(first) and _is_dense(second)):
+    whole = all(made.spec == spec for made, spec in zip(fused.body.outputs, wholes, strict=True))
+    if not isinstance(op, ConvolutionOp) or not (_is_dense(first) and _is_dense(second) and whole):
         return None
     return convolution_problem(op, first, second, dtype, tensors)
 
 
-def _tensors(fused: Fused, group: _Group, result: Variable) -> Tensors | None:
-    """The operands of the epilogue; None where one is read across its columns."""
+def _tensors(fused: Fused, group: _Group, result: Variable, wholes: Specs) -> Tensors | None:
+    """The operands of the epilogue; None where one is read across its columns.
+
+    Args:
+        fused: the group.
+        group: its parts.
+        result: what the contraction makes.
+        wholes: specs of the arrays whose beginnings are written.
+    """
     body = fused.body
     read = dict.fromkeys(v for i in group.epilogue for v in i.inputs if isinstance(group.sources.get(v), Operand))
     inputs = []
@@ -165,7 +175,10 @@ def _tensors(fused: Fused, group: _Group, result: Variable) -> Tensors | None:
             if source.shape and source.shape[-1] != 1 and source.strides[-1] not in (0, 1):
                 return None
             inputs.append((source, value.spec.dtype))
-    outputs = [(dense(len(body.inputs) + i, value.spec), value.spec.dtype) for i, value in enumerate(body.outputs)]
+    outputs = [
+        (replace(dense(len(body.inputs) + i, whole), shape=dense(0, value.spec).shape), value.spec.dtype)
+        for i, (value, whole) in enumerate(zip(body.outputs, wholes, strict=True))
+    ]
     if not group.epilogue and body.outputs == (result,):
         return Tensors((), tuple(outputs))
     epilogue, position = _Epilogue(group, tuple(read), result, body.outputs), {v: n for n, v in enumerate(read)}
