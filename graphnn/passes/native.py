@@ -18,7 +18,7 @@ from graphnn.passes.widen_half import widen_half
 
 
 def native_passes(workers: int, l2_bytes: int, supported: Callable[[Instruction], bool]) -> Sequence[Pass]:
-    """Widen float16 contractions, cut along the batch, and fuse.
+    """Widen float16 contractions, cut along the batch, some layers by features, and fuse.
 
     Args:
         workers: threads that share the tiles.

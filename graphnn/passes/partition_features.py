@@ -12,7 +12,7 @@ for all examples, instead of by each worker for its own.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from graphnn.ir.program import Instruction, Kind, Phase, Program, Value, users
@@ -22,10 +22,11 @@ from graphnn.ops.reduction import Sum
 from graphnn.ops.shape import Transpose
 from graphnn.passes.partition_rules import ELEMENTWISE
 from graphnn.passes.partition_state import NOTHING, Cut, Decided, Local, can_cut, part_spec
-from graphnn.passes.partition_weights import update_products
+from graphnn.passes.partition_weights import update_products, updates
 
 ROWS, COLUMNS = Cut(0), Cut(1)
 LINE = 64  # bytes: no two workers write into one cache line
+RUN = 2**10  # bytes of a worker's features of one example: processors fetch lines behind a run, which are another's
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,37 +55,34 @@ def by_features(program: Program, batch: int, workers: int) -> Decided:
         batch: number of examples.
         workers: number of parts of the weights.
     """
-    pairs = [pair for pair in pairs_of(program, batch, workers) if _is_worth_it(pair, workers)]
+    pairs = [pair for pair in pairs_of(program, batch, workers) if _is_worth_it(pair)]
     if not pairs:
         return NOTHING
+    locals_ = {product: local for pair in pairs for product, local in _locals(pair)}
     makers = {value: i for i in program.instructions for value in i.outputs}
-    locals_ = {i.outputs[0]: local for pair in pairs for i, local in _locals(pair)}
-    products = [i for pair in pairs for i, _ in _locals(pair)]
-    factors = (makers.get(value) for product in products for value in product.inputs)
-    outside = {i.outputs[0] for i in factors if i is not None and _turns(i)}  # each tile turns what it needs
+    factors = (makers.get(value) for product in locals_ for value in product.inputs)
+    turned = {i.outputs[0] for i in factors if i is not None and _turns(i)}  # each tile turns what it needs
     sums = [i.outputs[0] for pair in pairs for i in (pair.second.forward, *pair.first.back)]
-    layers = [layer for pair in pairs for layer in (pair.first, pair.second)]
     behind = {
         layer.gradient.outputs[0]: [i.outputs[0] for i in (layer.forward, *layer.back)]
-        for layer in layers
-    }  # fmt: skip
-    return Decided(outside, locals_, dict.fromkeys(sums, ROWS), behind)
+        for pair in pairs
+        for layer in (pair.first, pair.second)
+    }
+    known = {product.outputs[0]: local for product, local in locals_.items()}
+    return Decided(turned, known, dict.fromkeys(sums, ROWS), behind)
 
 
 def _locals(pair: Pair) -> Iterator[tuple[Instruction, Local]]:
     """How a tile computes each product of the two layers."""
+    columns, rows = Local(MatMul(), (None, COLUMNS), (COLUMNS,)), Local(MatMul(), (ROWS, None), (ROWS,))
+    part_of_sum = Local(MatMul(), (COLUMNS, ROWS), ("sum",))
     first, second = pair.first, pair.second
-    yield first.forward, Local(first.forward.op, (None, COLUMNS), (COLUMNS,))
-    yield second.forward, Local(second.forward.op, (COLUMNS, ROWS), ("sum",))
-    for product in second.back:
-        yield product, Local(product.op, (None, COLUMNS), (COLUMNS,))
-    for product in first.back:
-        yield product, Local(product.op, (COLUMNS, ROWS), ("sum",))
-    yield second.gradient, Local(second.gradient.op, (ROWS, None), (ROWS,))
-    yield first.gradient, Local(first.gradient.op, (None, COLUMNS), (COLUMNS,))
+    yield from ((product, columns) for product in (first.forward, *second.back, first.gradient))
+    yield from ((product, part_of_sum) for product in (second.forward, *first.back))
+    yield second.gradient, rows
 
 
-def _is_worth_it(pair: Pair, workers: int) -> bool:
+def _is_worth_it(pair: Pair) -> bool:
     """Whether fewer bytes cross than by examples, where each worker reads what others have updated of the weights."""
     sums = [i.outputs[0] for i in (pair.second.forward, *pair.first.back)]
     weights = [pair.first.weight, pair.second.weight]
@@ -96,10 +94,10 @@ def _is_worth_it(pair: Pair, workers: int) -> bool:
 
 def pairs_of(program: Program, batch: int, workers: int) -> list[Pair]:
     """Neighbouring layers that can be cut by features, each in one pair at most, from the first on."""
-    finder = _Finder(program, batch, workers)
-    layers, taken, pairs = list(finder.layers()), set[Dense](), list[Pair]()
-    for first in layers:
-        second = next((layer for layer in layers if first not in taken and finder.follows(first, layer)), None)
+    finder, taken, pairs = _Finder(program, batch, workers), set[Dense](), list[Pair]()
+    layers = {layer.forward: layer for layer in finder.layers()}
+    for first in layers.values():
+        second = None if first in taken else finder.second(first, layers)
         if second is not None and second not in taken:
             taken |= {first, second}
             pairs.append(Pair(first, second))
@@ -110,11 +108,12 @@ class _Finder:
     def __init__(self, program: Program, batch: int, workers: int):
         self.program, self.batch, self.workers = program, batch, workers
         self.readers, self.results = users(program), set(program.outputs)
+        self.makers = {value: i for i in program.instructions for value in i.outputs}
         self.olds = {new: old for old, new in program.updates}
 
     def layers(self) -> Iterator[Dense]:
         """Those whose weight is updated, and used for nothing else."""
-        gradients = {weight: i for i in update_products(self.program, self.workers) for weight in self._updated(i)}
+        gradients = {weight: i for i in update_products(self.program) for weight in self._updated(i)}
         for instruction in self.program.instructions:
             if self._is_forward(instruction) and (weight := instruction.inputs[1]) in gradients:
                 back = self._back(instruction, weight)
@@ -128,13 +127,15 @@ class _Finder:
         return weight.kind is Kind.PARAMETER and x.spec.rank == weight.spec.rank == 2 and x.spec.shape[0] == self.batch
 
     def _updated(self, gradient: Instruction) -> set[Value]:
-        """The weights whose new values follow from a gradient."""
+        """The weights whose new values follow from a gradient; none where more than elementwise work reads it."""
         found, waiting = set[Value](), list(gradient.outputs)
         while waiting:
             value = waiting.pop()
-            if value not in found:
-                found.add(value)
-                waiting += [made for reader in self.readers.get(value, ()) for made in reader.outputs]
+            found.add(value)
+            for reader in self.readers.get(value, ()):
+                if not updates(reader, value):
+                    return set()
+                waiting += [made for made in reader.outputs if made not in found]
         olds = (self.olds[value] for value in found if value in self.olds)
         return {old for old in olds if old.kind is Kind.PARAMETER}
 
@@ -150,15 +151,23 @@ class _Finder:
             found += products
         return found
 
-    def follows(self, first: Dense, second: Dense) -> bool:
-        """Whether only elementwise work, forward and backward, lies between two layers, and features can be cut."""
-        if first is second or not _fits(first.forward.outputs[0].spec, self.workers):
-            return False
-        known: set[Value] = set()
+    def second(self, first: Dense, layers: Mapping[Instruction, Dense]) -> Dense | None:
+        """The layer behind, if features can be cut and only elementwise work lies between, forward and backward.
+
+        Args:
+            first: the layer whose features they are.
+            layers: all, by their products forward.
+        """
+        if not _fits(first.forward.outputs[0].spec, self.workers):
+            return None
+        known = self._followed(first.forward.outputs, layers, Phase.FORWARD)
+        behind = {layers[reader] for value in known for reader in self.readers.get(value, ()) if reader in layers}
+        second = behind.pop() if len(behind) == 1 else None
+        if second is None or not second.back:
+            return None
+        back, ends = [product.outputs[0] for product in second.back], {first.gradient, *first.back}
         forward = self._leads(first.forward.outputs, {second.forward}, Phase.FORWARD, known)
-        ends = {first.gradient, *first.back}
-        made = [value for product in second.back for value in product.outputs]
-        return forward and bool(made) and self._leads(made, ends, Phase.BACKWARD, known)
+        return second if forward and self._leads(back, ends, Phase.BACKWARD, known) else None
 
     def _leads(self, start: Sequence[Value], ends: Collection[Instruction], phase: Phase, known: set[Value]) -> bool:
         """Whether all that a phase makes of values goes through elementwise work into the ends, all of them.
@@ -169,20 +178,45 @@ class _Finder:
             phase: readers of other phases do not count.
             known: values that are cut by features; those found are added.
         """
-        reached, waiting, shape = set[Instruction](), list(start), start[0].spec.shape
-        while waiting:
-            value = waiting.pop()
-            known.add(value)
+        reached, followed = set[Instruction](), self._followed(start, ends, phase)
+        known |= followed
+        for value in followed:
             if value in self.results:
                 return False
             for reader in self.readers.get(value, ()):
                 if reader in ends:
                     reached.add(reader)
-                elif reader.origin.phase is phase and not _sums_examples(reader):
-                    if not _is_alike(reader, shape, known | {v for v in reader.inputs if v in waiting}):
-                        return False
-                    waiting += [made for made in reader.outputs if made not in known]
+                elif self._goes_on(reader, phase) and not self._is_alike(reader, start[0].spec, known):
+                    return False
         return reached == set(ends)
+
+    def _followed(self, start: Sequence[Value], ends: Container[Instruction], phase: Phase) -> set[Value]:
+        """All that a phase makes of values, up to the ends and to sums over the examples."""
+        found, waiting = set[Value](), list(start)
+        while waiting:
+            value = waiting.pop()
+            found.add(value)
+            for reader in self.readers.get(value, ()):
+                if reader not in ends and self._goes_on(reader, phase):
+                    waiting += [made for made in reader.outputs if made not in found]
+        return found
+
+    @staticmethod
+    def _goes_on(reader: Instruction, phase: Phase) -> bool:
+        """Whether a reader in this phase makes more values of features; sums over the examples are fine anyhow."""
+        return reader.origin.phase is phase and not (isinstance(reader.op, Sum) and reader.op.axes == (0,))
+
+    def _is_alike(self, instruction: Instruction, features: TensorSpec, known: set[Value]) -> bool:
+        """Whether it is elementwise work on features that are cut, and on what follows from these or is shared."""
+        if not isinstance(instruction.op, ELEMENTWISE) or instruction.outputs[0].spec.shape != features.shape:
+            return False
+        for value in instruction.inputs:
+            if value not in known and not _is_shared(value.spec):
+                maker = self.makers.get(value)
+                if maker is None or not self._is_alike(maker, features, known):
+                    return False
+                known.add(value)
+        return True
 
 
 def _turns(instruction: Instruction) -> bool:
@@ -195,25 +229,12 @@ def _multiplies(product: Instruction, weight: Value) -> bool:
     return back and product.inputs[1] is weight is not product.inputs[0] and product.inputs[0].spec.rank == 2
 
 
-def _sums_examples(instruction: Instruction) -> bool:
-    return isinstance(instruction.op, Sum) and instruction.op.axes == (0,)
-
-
-def _is_alike(instruction: Instruction, shape: tuple[object, ...], known: Collection[Value]) -> bool:
-    """Whether it is elementwise work of this shape on values that are known, or the same for all examples."""
-    if not isinstance(instruction.op, ELEMENTWISE) or any(made.spec.shape != shape for made in instruction.outputs):
-        return False
-    return all(value in known or _is_shared(value.spec) for value in instruction.inputs)
-
-
 def _is_shared(spec: TensorSpec) -> bool:
+    """Whether it is the same for all examples."""
     return all(size == 1 for size in spec.shape[:-1])
 
 
 def _fits(features: TensorSpec, workers: int) -> bool:
-    """Whether each worker gets whole cache lines of the features."""
-    own = part_spec(features, COLUMNS, workers)
-    return (
-        can_cut(features.shape, COLUMNS, workers)
-        and own.shape[1].__index__() * features.nbytes // features.size % LINE == 0
-    )
+    """Whether each worker gets a long run of features of each example, whole cache lines."""
+    run = part_spec(features, COLUMNS, workers).nbytes // features.shape[0].__index__()
+    return can_cut(features.shape, COLUMNS, workers) and run >= RUN and run % LINE == 0

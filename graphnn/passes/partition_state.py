@@ -85,7 +85,7 @@ class Decided:
         outside: instructions that must not run in tiles.
         locals: how one tile computes these; inputs that are cut in other ways are waited for, and read as wholes.
         recut: sums over the tiles that are seen as cut when they are ready, by all who read them.
-        behind: an instruction of `locals` that runs in a later phase than some others, for it writes over what they read.
+        behind: instructions of `locals`, each with those that run in earlier phases: it writes over what they read.
     """
 
     outside: Collection[Value] = ()

@@ -12,7 +12,7 @@ from graphnn.passes.partition_delay import delay
 from graphnn.passes.partition_rules import ELEMENTWISE, fits, local_of
 from graphnn.passes.partition_schedule import Schedule
 from graphnn.passes.partition_state import Cut, Decided, Local, Site, aligned, can_cut
-from graphnn.passes.partition_weights import update_products, with_factors
+from graphnn.passes.partition_weights import products_by_rows, with_factors
 
 LEAST_ELEMENTS = 2**12  # below that one core is done before a second has started
 OFF_AXIS_0 = 4  # times as many where parts are no single run in memory, and so have to be copied
@@ -33,7 +33,7 @@ def partition_updates(program: Program, workers: int, least: int = LEAST_ELEMENT
     """
     if workers < 2:
         return program
-    products = with_factors(program, update_products(program, workers))
+    products = with_factors(program, products_by_rows(program, workers))
     others = (i for i in program.instructions if i.origin.phase is not Phase.UPDATE and i not in products)
     decided = Decided(outside={value for i in others for value in i.outputs})
     schedule = Schedule(program, {}, workers, lambda site: _part_of_update(site, least), decided, whole_too=True)

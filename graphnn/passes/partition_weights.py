@@ -26,9 +26,14 @@ def gradients_by_rows(program: Program, tiles: int, workers: int) -> set[Instruc
         tiles: parts of the batch.
         workers: threads that share the tiles; each gets rows of the weight.
     """
-    products = update_products(program, workers)
+    products = products_by_rows(program, workers)
     cheap = (p for p in products if _bytes_by_rows(p, workers) < _bytes_by_examples(p, tiles, workers))
     return with_factors(program, cheap)
+
+
+def products_by_rows(program: Program, workers: int) -> Iterator[Instruction]:
+    """Those of `update_products` whose rows the workers can share, and are worth it."""
+    return (product for product in update_products(program) if _is_worth_it(product, workers))
 
 
 def with_factors(program: Program, products: Iterable[Instruction]) -> set[Instruction]:
@@ -43,19 +48,15 @@ def _turns(instruction: Instruction) -> bool:
     return isinstance(instruction.op, Transpose) and instruction.op.order == (1, 0)
 
 
-def update_products(program: Program, workers: int) -> Iterator[Instruction]:
-    """The matrix products that are read by elementwise work alone, which updates a weight of their shape.
-
-    Only those whose rows the workers can share, and are worth it.
-    """
+def update_products(program: Program) -> Iterator[Instruction]:
+    """The matrix products that are read by elementwise work alone, which updates a weight of their shape."""
     readers, results = users(program), set(program.results)
     new = {new.spec.shape for old, new in program.updates if old.kind is Kind.PARAMETER}
     for instruction in program.instructions:
         if isinstance(instruction.op, MatMul) and instruction.origin.phase is Phase.BACKWARD:
             (made,) = instruction.outputs
             alike = made.spec.rank == 2 and made.spec.shape in new and made not in results
-            only_updates = all(_updates(reader, made) for reader in readers.get(made, ()))
-            if alike and only_updates and _is_worth_it(instruction, workers):
+            if alike and all(updates(reader, made) for reader in readers.get(made, ())):
                 yield instruction
 
 
@@ -64,7 +65,8 @@ def _is_worth_it(product: Instruction, workers: int) -> bool:
     return can_cut(made.spec.shape, Cut(0), workers) and made.spec.size * depth >= LEAST_PRODUCTS
 
 
-def _updates(reader: Instruction, made: Value) -> bool:
+def updates(reader: Instruction, made: Value) -> bool:
+    """Whether it is elementwise work of an update on an array of the shape of `made`."""
     shapes = {value.spec.shape for value in reader.outputs}
     return reader.origin.phase is Phase.UPDATE and isinstance(reader.op, POINTWISE) and shapes == {made.spec.shape}
 

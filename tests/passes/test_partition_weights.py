@@ -13,7 +13,7 @@ from graphnn.passes.fuse import contraction_of, fuse
 from graphnn.passes.partition import partition, sharded_inputs
 from graphnn.passes.partition_state import Decided
 from graphnn.passes.partition_updates import partition_updates
-from graphnn.passes.partition_weights import gradients_by_rows, update_products
+from graphnn.passes.partition_weights import gradients_by_rows, products_by_rows
 from graphnn.plan.memory import make_plan
 from graphnn.tiled import Tiled
 
@@ -97,17 +97,17 @@ def test_with_clipping_the_workers_sum_up_the_squares_of_their_rows():
 
 
 def test_only_trained_weights_of_one_use():
-    assert len(list(update_products(step_of(24, freeze=("a",))[0], WORKERS))) == 1
+    assert len(list(products_by_rows(step_of(24, freeze=("a",))[0], WORKERS))) == 1
     x = gnn.Input(("batch", 48))
     twice = layers.Linear(48, name="twice")
     program, _ = step_of(24, graph=gnn.Graph(x, layers.Linear(80, name="b")(twice(layers.Tanh()(twice(x))))))
-    assert [i.origin.path for i in update_products(program, WORKERS)] == ["b"]
+    assert [i.origin.path for i in products_by_rows(program, WORKERS)] == ["b"]
 
 
 def test_small_products_are_not_worth_it():
     x = gnn.Input(("batch", 48))
     program, _ = step_of(4, graph=gnn.Graph(x, layers.Linear(80, name="b")(layers.Linear(4, name="a")(x))))
-    assert not list(update_products(program, WORKERS))
+    assert not list(products_by_rows(program, WORKERS))
 
 
 def test_what_is_no_training_step_has_none():

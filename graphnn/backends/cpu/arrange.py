@@ -2,8 +2,8 @@
 
 Rows come in the order of the plan. Two of them that touch no common bytes, or only read these, may run at the same
 time. So serial rows that have nothing to do with each other are shared by the workers, and a barrier stands only where
-a worker would read or overwrite what another one has written or read since the last barrier. Tile by tile the same parts
-of an array are touched by the same workers, if there are as many tiles.
+a worker would read or overwrite what another one has written or read since the last barrier. Of arrays that two loops
+cut alike, each worker touches its own parts in both.
 """
 
 from __future__ import annotations

@@ -243,7 +243,7 @@ def test_a_worker_does_not_wait_for_parts_that_are_its_own(strided, tiles, numbe
     reaches = (far, wide) if strided else (16, 4 * run)
     first = Tiles(2, (replace(call([Place(PRIVATE)], [made]), reach=(4, reaches[0])),), (), None)
     second = Tiles(tiles, (replace(call([read], [Place(PRIVATE)]), reach=(reaches[1], 4)),), (), None)
-    overlap = strided or not (number == 8)
+    overlap = strided or number != 8
     assert ("Barrier" in kinds(arrange([first, second], 4))) == (waits and overlap)
 
 
