@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from graphnn.ir.program import Program
 from graphnn.ops.op import Array
@@ -29,22 +30,26 @@ class Executable(ABC):
             The outputs, as arrays that the caller owns.
         """
 
-    def bind(self, arrays: Sequence[Array], changing: Sequence[int]) -> Callable[[Sequence[Array]], list[Array]]:
+    def bind(
+        self, arrays: Sequence[Array], changing: Sequence[int], read: Callable[[Array], Any] | None = None
+    ) -> Callable[[Sequence[Array]], list[Any]]:
         """The same call again and again: a function of the arrays that change; what can be done once is done here.
 
         Args:
             arrays: as for a call. Those that do not change are held: their elements may, as those of parameters.
             changing: positions of the others, in the order in which the function takes them.
+            read: what the function gives of each output, such as `float`; None: the array.
         """
         held = list(arrays)
         for position in changing:
             held[position] = None
 
-        def call(given: Sequence[Array]) -> list[Array]:
+        def call(given: Sequence[Array]) -> list[Any]:
             current = held.copy()
             for position, array in zip(changing, given, strict=True):
                 current[position] = array
-            return self(current)
+            outputs = self(current)
+            return outputs if read is None else list(map(read, outputs))
 
         return call
 

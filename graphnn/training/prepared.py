@@ -50,12 +50,14 @@ class PreparedStep:
         self._take_x, self._take_y = taker(x), taker(y)
         self._sorts = list(map(_sort_of, batch.values()))
         self._used = [number for number, name in enumerate(batch) if name in compiled.inputs]
+        self._all_used = len(self._used) == len(batch)
         self._draws = RANDOM_INPUT in compiled.inputs
         changing = [name for name in (*batch, *([RANDOM_INPUT] if self._draws else [])) if name in compiled.inputs]
         self._rate, self._number = (np.array(arrays.get(name, 0.0)) for name in (LEARNING_RATE, STEP))
         own = {**arrays, LEARNING_RATE: self._rate, STEP: self._number}
         places = {name: place for place, name in enumerate(compiled.inputs)}
-        self._bound = compiled.executable.bind([own[name] for name in places], [places[name] for name in changing])
+        given, changed = [own[name] for name in places], [places[name] for name in changing]
+        self._bound = compiled.executable.bind(given, changed, float)
         self._results = tuple(key.removeprefix("metric:") for key in compiled.outputs)
 
     def is_current(self, model: Model, memory: Mapping[str, Any]) -> bool:
@@ -89,10 +91,10 @@ class PreparedStep:
         """
         self._rate[()] = rate
         self._number[()] = number
-        arrays = [batch[number] for number in self._used]
+        arrays = batch if self._all_used else tuple([batch[number] for number in self._used])
         if self._draws:
-            arrays.append(seed_words(self._seed, draws))
-        return dict(zip(self._results, map(float, self._bound(arrays)), strict=True))
+            arrays = (*arrays, seed_words(self._seed, draws))
+        return dict(zip(self._results, self._bound(arrays)))  # noqa: B905 -- as many, and "strict" takes its time
 
 
 def mode_of(model: Model, training: bool) -> Hashable:
@@ -111,4 +113,7 @@ def taker(tree: Any) -> Callable[[Any], Arrays]:
     if not isinstance(tree, Mapping):
         return lambda given: (given,)
     names, known = tuple(tree), frozenset(tree)
+    if len(names) == 1:
+        (name,) = names
+        return lambda given: (given[name],) if type(given) is dict and len(given) == 1 and name in given else ()
     return lambda given: tuple([given[name] for name in names]) if type(given) is dict and given.keys() == known else ()

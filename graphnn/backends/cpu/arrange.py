@@ -28,7 +28,7 @@ from graphnn.backends.cpu.table import (
     Tiles,
 )
 
-ROW_COST = 2**11  # bytes that a worker moves in the time that the driver needs for a row
+ROW_COST = 2**13  # bytes that a worker moves in the time that the driver and a small kernel need for a row
 Cut: TypeAlias = tuple[
     int, int, int
 ]  # tiles, bytes from one to the next, where the first one begins within those of all

@@ -59,11 +59,17 @@ class BoundRun:
         executable: in whose memory they run, one at a time.
         arrays: one for each input of the plan; those that stay are held.
         changing: positions of those that each run is given; they are the caller's to let go.
+        read: what a run gives of each output; None: an array that the caller owns.
         logs: where each segment's kernels write down when they ran; none if empty.
     """
 
     def __init__(
-        self, executable: CpuExecutable, arrays: Sequence[Array], changing: Sequence[int], logs: Sequence[Log] = ()
+        self,
+        executable: CpuExecutable,
+        arrays: Sequence[Array],
+        changing: Sequence[int],
+        read: Callable[[Array], Any] | None = None,
+        logs: Sequence[Log] = (),
     ):
         plan = self._plan = executable.plan
         self.memory, self._places, self._lock = executable.run_memory(), executable.assembled.places, executable.lock
@@ -77,6 +83,7 @@ class BoundRun:
             del self._held[position]
         for position, array in self._held.items():
             self._table[FIRST_EXTERNAL + position] = address(array)
+        self._read = read
         self._bind_outputs()
         self._fields: list[np.ndarray] = []  # kept, for their addresses are in the calls
         self._current: list[Array] | None = None  # all arrays of the run at hand, for steps without a kernel
@@ -113,13 +120,13 @@ class BoundRun:
         """Whether the arrays that stay are these."""
         return all(map(is_, map(arrays.__getitem__, self._held), self._held.values()))
 
-    def run(self, arrays: Sequence[Array]) -> list[Array]:
-        """Run once with these arrays in the places of those that change; returns arrays that the caller owns."""
+    def run(self, arrays: Sequence[Array]) -> list[Any]:
+        """Run once with these arrays in the places of those that change, as many; what `read` makes of the outputs."""
         with self._lock.own:
             table = self._table
-            for slot, array in zip(self._slots, arrays, strict=True):
+            for slot, array in zip(self._slots, arrays):  # noqa: B905 -- "strict" takes as long as an address
                 table[slot] = address(array)
-            outputs = self.outputs()
+            outputs = self._outputs()
             if self._interprets:
                 self._current = [*self._all(arrays), *outputs]
             self._status.value = 0  # an interrupt, or a fork, may have come before an earlier one was told
@@ -129,11 +136,15 @@ class BoundRun:
                         self._refuse(arrays)
             finally:
                 self._current = None
-            for number in self._small:
-                outputs[number] = outputs[number].copy()
-            return outputs
+            return self._owned(outputs) if self._read is None else list(map(self._read, outputs))
 
-    def outputs(self) -> list[np.ndarray]:
+    def _owned(self, outputs: list[Any]) -> list[Any]:
+        """The outputs as arrays that a later run does not write into."""
+        for number in self._small:
+            outputs[number] = outputs[number].copy()
+        return outputs
+
+    def _outputs(self) -> list[Any]:
         """Arrays for the outputs of a run, whose addresses are written."""
         found = self._fixed.copy()
         for number, slot, kind in self._large:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -133,9 +134,11 @@ class CpuExecutable(Inspectable):
             self._bound[:] = [bound]
         return bound.run([arrays[position] for position in changing])
 
-    def bind(self, arrays: Sequence[Array], changing: Sequence[int]) -> Callable[[Sequence[Array]], list[Array]]:
+    def bind(
+        self, arrays: Sequence[Array], changing: Sequence[int], read: Callable[[Array], Any] | None = None
+    ) -> Callable[[Sequence[Array]], list[Any]]:
         """See Executable."""
-        return BoundRun(self, arrays, changing).run
+        return BoundRun(self, arrays, changing, read).run
 
     @cached_property
     def _inputs(self) -> list[int]:
@@ -153,7 +156,7 @@ class CpuExecutable(Inspectable):
         """See Inspectable."""
         found = self._found
         logs = [Log(found.runs[number], self.workers) for number in range(len(self.segments))]
-        bound = BoundRun(self, arrays, (), logs)
+        bound = BoundRun(self, arrays, (), logs=logs)
         begin = time.monotonic_ns()
         outputs = bound.run(())
         return outputs, [run for number, log in enumerate(logs) for run in log.read(found.by_row[number], begin)]
