@@ -65,18 +65,17 @@ class Model:
         self._flat = flatten(graph)
         self._backend: Backend = backend_for(device)
         self._declarations = declarations_of(self._flat.leaves, dtype)
-        initial = {path: initial_array(d, seed) for path, d in self._declarations.items()}
-        self._parameters = self._store(initial, Kind.PARAMETER)
-        self._states = self._store(initial, Kind.STATE)
+        self._parameters, self._states = self._initial(Kind.PARAMETER), self._initial(Kind.STATE)
         self._gradients = ArrayStore({path: self._zeros(array) for path, array in self._parameters.items()})
         self._frozen_nodes: frozenset[str] = frozenset()  # only looked up in, never gone through
         self._fixed_parameters: frozenset[str] = frozenset()
         self._compiled: Compilations[ForwardBackward] = Compilations()
         self._last: Run | None = None
 
-    def _store(self, arrays: Mapping[str, np.ndarray], kind: Kind) -> ArrayStore:
-        chosen = {path: arrays[path] for path, d in self._declarations.items() if d.kind is kind}
-        return ArrayStore({path: self._backend.to_device(array) for path, array in chosen.items()})
+    def _initial(self, kind: Kind) -> ArrayStore:
+        """One after the other: no second copy of all is in memory."""
+        chosen = {path: d for path, d in self._declarations.items() if d.kind is kind}
+        return ArrayStore({path: self._backend.to_device(initial_array(d, self.seed)) for path, d in chosen.items()})
 
     def _zeros(self, array: Array) -> Array:
         return self._backend.zeros(array.shape, array.dtype.name)

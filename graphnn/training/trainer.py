@@ -164,8 +164,8 @@ class Trainer:
         step = self._compile(signature, {name: spec_of(array) for name, array in targets.items()})
         for path, spec in step.memory.items():
             if path not in self.memory:
-                filled = np.full(spec.shape, step.initial[path], spec.dtype)
-                self.memory[path] = model.backend.to_device(filled)
+                self.memory[path] = model.backend.zeros(tuple(map(int, spec.shape)), spec.dtype)
+                self.memory[path][...] = step.initial[path]
             elif (found := spec_of(self.memory[path])) != spec:
                 raise ParameterError("an optimizer state does not fit", where=path, expected=spec, got=found)
         given = arrays | {f"target:{name}": array for name, array in targets.items()} | self.memory

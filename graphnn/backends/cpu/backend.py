@@ -16,7 +16,7 @@ from graphnn.backends.cpu.jit import Code
 from graphnn.backends.cpu.kernel import Kernel, Specs
 from graphnn.backends.cpu.kernel_cache import KernelCache
 from graphnn.backends.cpu.kernels.registry import emit_kernel, emit_part_copy
-from graphnn.backends.cpu.memory import allocate
+from graphnn.backends.cpu.memory import aligned_array
 from graphnn.backends.cpu.target import Target, host_target
 from graphnn.backends.cpu.threads import Pool, Pools
 from graphnn.backends.executable import Backend
@@ -124,13 +124,13 @@ class CpuBackend(Backend):
 
     def to_device(self, array: Array) -> Array:
         """A contiguous copy that begins with a cache line, so that no vector, and no worker's part, shares one."""
-        copied = allocate(array.nbytes)[: array.nbytes].view(array.dtype).reshape(array.shape)
+        copied = aligned_array(array.shape, array.dtype)
         copied[...] = array
         return copied
 
     def zeros(self, shape: tuple[int, ...], dtype: str) -> Array:
         """See Backend."""
-        return np.zeros(shape, dtype)
+        return aligned_array(shape, np.dtype(dtype), zeros=True)
 
     def to_host(self, array: Array) -> Array:
         """A copy."""

@@ -126,7 +126,7 @@ class BoundRun:
             table = self._table
             for slot, array in zip(self._slots, arrays):  # noqa: B905 -- "strict" takes as long as an address
                 table[slot] = address(array)
-            outputs = self._outputs()
+            outputs = self.outputs()
             if self._interprets:
                 self._current = [*self._all(arrays), *outputs]
             self._status.value = 0  # an interrupt, or a fork, may have come before an earlier one was told
@@ -144,7 +144,7 @@ class BoundRun:
             outputs[number] = outputs[number].copy()
         return outputs
 
-    def _outputs(self) -> list[Any]:
+    def outputs(self) -> list[Any]:
         """Arrays for the outputs of a run, whose addresses are written."""
         found = self._fixed.copy()
         for number, slot, kind in self._large:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import math
+import mmap
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +16,8 @@ from graphnn.backends.reference import too_large
 from graphnn.ir.tensor_spec import TensorSpec
 from graphnn.ops.op import Array
 from graphnn.plan.plan import ALIGNMENT, Plan, aligned
+
+LARGE = 2**18  # bytes
 
 
 class RunMemory:
@@ -62,14 +66,35 @@ def new_array(shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
         raise too_large(math.prod(shape) * dtype.itemsize) from error
 
 
-def allocate(nbytes: int) -> np.ndarray:
-    """Aligned bytes.
+def aligned_array(shape: tuple[int, ...], dtype: np.dtype[Any], zeros: bool = False) -> np.ndarray:
+    """An array whose first element begins a cache line; filled with zeros, or not.
+
+    Raises:
+        BackendError: there is not so much memory.
+    """
+    nbytes = math.prod(shape) * dtype.itemsize
+    return allocate(nbytes, zeros)[:nbytes].view(dtype).reshape(shape)
+
+
+def allocate(nbytes: int, zeros: bool = False) -> np.ndarray:
+    """Aligned bytes; if they shall be zeros, the system gives memory out when it is first used.
+
+    Many bytes get pages of their own. The heap would keep those that are given back, and the next array, of another
+    size, would lie behind them.
 
     Raises:
         BackendError: there are not so many.
     """
     try:
-        raw = np.empty(nbytes + ALIGNMENT, "uint8")
-    except MemoryError as error:
+        if nbytes >= LARGE and os.name == "posix":
+            return _pages(nbytes)
+        raw = (np.zeros if zeros else np.empty)(nbytes + ALIGNMENT, "uint8")
+    except (MemoryError, OSError) as error:
         raise too_large(nbytes) from error
     return raw[-raw.ctypes.data % ALIGNMENT :]
+
+
+def _pages(nbytes: int) -> np.ndarray:
+    """Zeros that begin somewhere in a page: arrays of one size that began alike would share a few ways of a cache."""
+    raw = np.frombuffer(mmap.mmap(-1, nbytes + mmap.PAGESIZE, access=mmap.ACCESS_COPY), "uint8")
+    return raw[raw.ctypes.data // mmap.PAGESIZE * ALIGNMENT % mmap.PAGESIZE :]

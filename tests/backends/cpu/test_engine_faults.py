@@ -1,5 +1,7 @@
 """What may go wrong around the engine: interrupts, forks, threads, disks, memory, machines. Nothing may crash."""
 
+import errno
+import mmap
 import os
 import subprocess
 import sys
@@ -12,7 +14,7 @@ import pytest
 import graphnn
 from graphnn.backends.choose import backend_for
 from graphnn.backends.cpu import backend as engine
-from graphnn.backends.cpu import executable
+from graphnn.backends.cpu import executable, memory
 from graphnn.backends.cpu.backend import Engine, shared_engine
 from graphnn.backends.cpu.target import host_target
 from graphnn.backends.fork_lock import ForkLock
@@ -295,9 +297,15 @@ def test_too_little_memory_is_a_typed_error_and_harms_no_model(which, monkeypatc
             raise MemoryError
         return allocate(shape, dtype)
 
+    def no_pages(number, nbytes, allocate=mmap.mmap, **how):
+        if nbytes > limit:
+            raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+        return allocate(number, nbytes, **how)
+
     big = np.ones((1 << 18, 3), "float32")
     with monkeypatch.context() as patch:
         patch.setattr(executable.np, "empty", empty)
+        patch.setattr(memory.mmap, "mmap", no_pages)
         with pytest.raises(BackendError, match="more memory than there is"):
             model.forward(big, training=True, retain=True)
     assert model.forward(rows).tobytes() == wanted.tobytes()

@@ -36,7 +36,7 @@ def backend(workers: int, narrow: bool = False) -> CpuBackend:
 
 
 class Junk:
-    """All memory of runs filled with junk before each of them, between margins that nobody may touch."""
+    """All memory of runs filled with junk before each of them; margins that nobody may touch, parameters too."""
 
     def __init__(self, patch: pytest.MonkeyPatch):
         self.blocks: list[np.ndarray] = []
@@ -52,10 +52,11 @@ class Junk:
         patch.setattr(run_memory, "allocate", self.allocate)
         patch.setattr(BoundRun, "outputs", filled)
 
-    def allocate(self, nbytes: int) -> np.ndarray:
+    def allocate(self, nbytes: int, zeros: bool = False) -> np.ndarray:
         raw = np.full(nbytes + 2 * MARGIN + 64, JUNK, "uint8")
         self.blocks.append(raw)
         start = MARGIN + (-raw.ctypes.data - MARGIN) % 64
+        raw[start : start + nbytes] *= not zeros
         return raw[start : start + nbytes]
 
     def check(self) -> None:
