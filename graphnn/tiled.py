@@ -97,7 +97,7 @@ class Tiled(Op):
         """Whether the input, in any order of the body, has been read by all when the output is written."""
         given, made = self.body.inputs[source], self.body.outputs[output]
         maker, readers = self._makers.get(made), self._readers.get(given, [])
-        if maker is None or given in self.body.outputs or any(_is_view(i) for i in (maker, *readers)):
+        if maker is None or given in self._results or any(_is_view(i) for i in (maker, *readers)):
             return False
         others = [i for i in readers if i is not maker]
         if len(others) < len(readers) and not _works_in_place(maker, given, made):
@@ -107,6 +107,10 @@ class Tiled(Op):
     @cached_property
     def _makers(self) -> dict[Value, Instruction]:
         return {value: instruction for instruction in self.body.instructions for value in instruction.outputs}
+
+    @cached_property
+    def _results(self) -> set[Value]:
+        return set(self.body.outputs)
 
     @cached_property
     def _readers(self) -> dict[Value, list[Instruction]]:

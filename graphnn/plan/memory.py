@@ -7,7 +7,7 @@ from collections import Counter
 from graphnn.ir.program import Instruction, Kind, Program, Value
 from graphnn.ir.tensor_spec import TensorSpec
 from graphnn.ops.op import Op
-from graphnn.plan.order import may_fail, may_overwrite, order_for_memory
+from graphnn.plan.order import Overwriting, may_fail, order_for_memory
 from graphnn.plan.place import Block, live_peak, place
 from graphnn.plan.plan import Buffer, Plan, Step
 
@@ -72,7 +72,7 @@ class _Assignment:
     def __init__(self, program: Program):
         self.program = program
         self.end = len(program.instructions)
-        self.outputs, self.results = set(program.outputs), set(program.results)
+        self.outputs, self.results, self._over = set(program.outputs), set(program.results), Overwriting()
         self.first: dict[Value, int] = dict.fromkeys(program.inputs, -1)
         self.last: dict[Value, int] = dict.fromkeys(program.inputs, self.end)
         self.shares: dict[Value, Value] = {}
@@ -126,7 +126,7 @@ class _Assignment:
         if index <= self.last_risky:  # a run that fails changes nothing
             return None
         last_read = self.last_read.get(old, -1)
-        return old if last_read < index or (last_read == index and may_overwrite(instruction, old, value)) else None
+        return old if last_read < index or (last_read == index and self._over.may(instruction, old, value)) else None
 
     def _reusable(self, instruction: Instruction, value: Value, dying: dict[TensorSpec, list[Value]]) -> Value | None:
         """An input that dies here, whose memory the output takes over; or, for a view, its source."""
@@ -136,7 +136,7 @@ class _Assignment:
             sources = dict.fromkeys(instruction.inputs)
             return next((s for s in sources if s.kind is Kind.INTERMEDIATE and s not in self.results), None)
         candidates = dying.get(value.spec, [])
-        found = next((source for source in candidates if may_overwrite(instruction, source, value)), None)
+        found = next((source for source in candidates if self._over.may(instruction, source, value)), None)
         if found is not None:
             candidates.remove(found)  # the next output needs another place
         return found

@@ -47,15 +47,30 @@ def _peak(memory: _Memory, instructions: Sequence[Instruction]) -> int:
     return peak
 
 
-def may_overwrite(instruction: Instruction, source: Value, value: Value) -> bool:
-    """Whether the op may write `value` over its input `source` while it reads it."""
-    op = instruction.op
-    if not isinstance(op, Op) or source.spec != value.spec:
-        return False
-    output, inputs = instruction.outputs.index(value), instruction.inputs
-    if inputs.count(source) == 1:  # a loop over tiles has thousands of inputs: they are searched in C
-        return op.may_overwrite(inputs.index(source), output)
-    return all(op.may_overwrite(i, output) for i, given in enumerate(inputs) if given is source)
+class Overwriting:
+    """Whether instructions may write an output over an input while they read it.
+
+    Where values stand is found once for each instruction: a loop over tiles has thousands of inputs.
+    """
+
+    def __init__(self) -> None:
+        self._places: dict[Instruction, tuple[dict[Value, list[int]], dict[Value, int]]] = {}
+
+    def may(self, instruction: Instruction, source: Value, value: Value) -> bool:
+        """Whether the op may write its output `value` over `source`, if that is an input of it, of the same spec."""
+        op = instruction.op
+        if not isinstance(op, Op) or source.spec != value.spec:
+            return False
+        inputs, outputs = self._places_of(instruction)
+        return source in inputs and all(op.may_overwrite(position, outputs[value]) for position in inputs[source])
+
+    def _places_of(self, instruction: Instruction) -> tuple[dict[Value, list[int]], dict[Value, int]]:
+        if instruction not in self._places:
+            inputs: dict[Value, list[int]] = {}
+            for position, given in enumerate(instruction.inputs):
+                inputs.setdefault(given, []).append(position)
+            self._places[instruction] = inputs, {made: position for position, made in enumerate(instruction.outputs)}
+        return self._places[instruction]
 
 
 def may_fail(instruction: Instruction) -> bool:
@@ -72,7 +87,7 @@ class _Memory:
     """
 
     def __init__(self, program: Program):
-        self._results, self._outputs = set(program.results), set(program.outputs)
+        self._results, self._outputs, self._over = set(program.results), set(program.outputs), Overwriting()
         self._old_of = {new: old for old, new in program.updates}
         self._root: dict[Value, Value] = {}
         self.producer: dict[Value, Instruction] = {}
@@ -113,7 +128,7 @@ class _Memory:
         old = self._old_of.get(value)
         if old is not None and old not in self._results and not self._risky:
             left = self.left.get(old, 0)
-            if not left or (left == 1 and old in instruction.inputs and may_overwrite(instruction, old, value)):
+            if not left or (left == 1 and self._over.may(instruction, old, value)):
                 return 0  # written straight into the parameter or state
         return self._bytes[value]
 
@@ -140,7 +155,7 @@ class _Memory:
         total = 0
         for value in instruction.outputs if free else ():
             sources = (v for v in dying.get(value.spec, ()) if roots[v] in free)
-            fits = (roots[v] for v in sources if may_overwrite(instruction, v, value))
+            fits = (roots[v] for v in sources if self._over.may(instruction, v, value))
             over = None if value in self._results else next(fits, None)
             free.discard(over)  # the next output needs another place
             total += 0 if over is None else self._bytes[value]

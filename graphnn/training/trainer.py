@@ -165,7 +165,8 @@ class Trainer:
         for path, spec in step.memory.items():
             if path not in self.memory:
                 self.memory[path] = model.backend.zeros(tuple(map(int, spec.shape)), spec.dtype)
-                self.memory[path][...] = step.initial[path]
+                if step.initial[path]:
+                    self.memory[path][...] = step.initial[path]
             elif (found := spec_of(self.memory[path])) != spec:
                 raise ParameterError("an optimizer state does not fit", where=path, expected=spec, got=found)
         given = arrays | {f"target:{name}": array for name, array in targets.items()} | self.memory

@@ -194,12 +194,15 @@ def _touched(row: Row) -> Iterator[tuple[Place, int, bool]]:
         yield row.target, 8, True
 
 
+Stretches: TypeAlias = dict[int, dict[Cut | None, list[tuple[int, int]]]]  # by base and cut: disjoint, in order
+
+
 @dataclass
 class Touched:
-    """Bytes by base and cut, as disjoint stretches in order: those that are written, and all that are touched."""
+    """Bytes that are written, and all that are touched."""
 
-    written: dict[tuple[int, Cut | None], list[tuple[int, int]]] = field(default_factory=dict)
-    any: dict[tuple[int, Cut | None], list[tuple[int, int]]] = field(default_factory=dict)
+    written: Stretches = field(default_factory=dict)
+    any: Stretches = field(default_factory=dict)
 
     @staticmethod
     def of(found: Iterable[Access]) -> Touched:
@@ -207,16 +210,18 @@ class Touched:
         touched = Touched()
         for access in found:
             for table in (touched.any, touched.written) if access.writes else (touched.any,):
-                table.setdefault((access.base, access.cut), []).append((access.start, access.stop))
+                table.setdefault(access.base, {}).setdefault(access.cut, []).append((access.start, access.stop))
         for table in (touched.any, touched.written):
-            table.update({key: _joined(stretches) for key, stretches in table.items()})
+            for by_cut in table.values():
+                by_cut.update({cut: _joined(stretches) for cut, stretches in by_cut.items()})
         return touched
 
     def add(self, other: Touched) -> None:
         """Those of the other too."""
         for mine, its in ((self.written, other.written), (self.any, other.any)):
-            for key, stretches in its.items():
-                mine[key] = _joined([*mine.get(key, []), *stretches])
+            for base, by_cut in its.items():
+                own = mine.setdefault(base, {})
+                own.update({cut: _joined([*own.get(cut, []), *stretches]) for cut, stretches in by_cut.items()})
 
     def conflicts(self, other: Touched) -> bool:
         """Whether a worker may write in the one what another worker touches in the other."""
@@ -224,9 +229,10 @@ class Touched:
         return any(
             _overlap(many, few)
             for mine, its in pairs
-            for (base, cut), few in its.items()
-            for (own_base, own_cut), many in mine.items()
-            if base == own_base and (cut is None or cut != own_cut)
+            for base, by_cut in its.items()
+            for cut, few in by_cut.items()
+            for own_cut, many in mine.get(base, {}).items()
+            if cut is None or cut != own_cut
         )
 
 

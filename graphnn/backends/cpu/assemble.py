@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
 from graphnn.backends.cpu.kernel import Kernel, Specs
-from graphnn.backends.cpu.strided_parts import in_place
+from graphnn.backends.cpu.strided_parts import InPlace
 from graphnn.backends.cpu.table import (
     PARTIAL,
     PRIVATE,
@@ -21,7 +22,7 @@ from graphnn.backends.cpu.table import (
     TileIndex,
     Tiles,
 )
-from graphnn.ir.program import Instruction, Origin, Program, Value
+from graphnn.ir.program import Instruction, Origin
 from graphnn.ir.tensor_spec import TensorSpec
 from graphnn.ops.arithmetic import Add, Maximum, Minimum
 from graphnn.ops.fused import Fused
@@ -120,12 +121,11 @@ class Assembler:
         read = (*read, *(made[position] for position in sums))
         return (op if op is not None and self._kernel_of(op, read, made) is not None else None), read, made
 
-    def _may_add(self, plan: Plan, number: int) -> bool:
+    def _may_add(self, plan: Plan, number: int, uses: _Uses) -> bool:
         """Whether a result of a tile, which nothing else reads, can be added to the sum of the worker as it is made."""
-        makers = [step for step in plan.steps if number in step.outputs]
-        if len(makers) != 1 or plan.outputs.count(number) > 1 or any(number in step.inputs for step in plan.steps):
+        maker = uses.makers.get(number)
+        if maker is None or uses.count[number] > 1:
             return False
-        (maker,) = makers
         return self._adding(plan, maker, [maker.outputs.index(number)])[0] is not None
 
     def _private(self, nbytes: int) -> Place:
@@ -166,7 +166,8 @@ class Assembler:
         if not isinstance(op, Tiled):
             raise TypeError(op)
         start = self._free
-        origins = [_made_by(op.body, value) for value in op.body.outputs]
+        makers = {value: i.origin for i in op.body.instructions for value in i.outputs}
+        origins = [makers.get(value, Origin()) for value in op.body.outputs]
         first, later, results = self._tile_programs(op, plan, step, places, origins)
         sharing = min(self.workers, op.tiles)
         combined = [
@@ -184,19 +185,20 @@ class Assembler:
     ) -> tuple[tuple[Row, ...], tuple[Row, ...], list[Place]]:
         """Rows of a worker's first tile and of those behind it, and where the first one leaves its results."""
         before, first, later = _TileRows(), _TileRows(), _TileRows()
-        program, strided = self._strided_outputs(op, plan, step)
+        parts = InPlace(op.body, self._has_kernel)
+        strided = self._strided_outputs(op, plan, step, parts)
         inputs: list[Place] = []
         for k, (n, axis) in enumerate(zip(step.inputs, op.input_axes, strict=True)):
-            program, place = self._tile_input(op, program, k, plan.buffers[n].spec, axis, places[n], before)
-            inputs.append(place)
-        body = make_plan(program)
+            inputs.append(self._tile_input(op, k, plan.buffers[n].spec, axis, places[n], parts, before))
+        body = make_plan(parts.body())
         if op.with_index:
             inputs.append(self._private(8))
             before.rows.append(TileIndex(inputs[-1]))
         arena = self._private(body.arena_bytes)
+        uses = _Uses(body)
         for n, axis, origin in zip(step.outputs, op.output_axes, origins, strict=True):
             if isinstance(axis, str):
-                self._partial(COMBINE[axis], plan.buffers[n].spec, body, places[n], first, later, origin)
+                self._partial(COMBINE[axis], plan.buffers[n].spec, body, uses, places[n], first, later, origin)
             else:
                 self._joined(op, plan.buffers[n].spec, axis, places[n], n in strided, first, later, origin)
         programs: list[tuple[Row, ...]] = []
@@ -209,41 +211,37 @@ class Assembler:
     def _tile_input(
         self,
         op: Tiled,
-        body: Program,
         position: int,
         spec: TensorSpec,
         axis: int | None,
         place: Place,
+        parts: InPlace,
         before: _TileRows,
-    ) -> tuple[Program, Place]:
-        """Where a tile finds its part of an input, and the body that finds it there.
+    ) -> Place:
+        """Where a tile finds its part of an input.
 
         A part that is not contiguous is copied first, unless all who read it can read it where it is.
         """
         if axis is None:
-            return body, place
-        part, stride = _part(spec, axis, op.tiles)
+            return place
+        (part, stride), given = _part(spec, axis, op.tiles), op.body.inputs[position]
         if not _is_strided(spec, axis):
-            return body, replace(place, per_tile=stride)
+            return replace(place, per_tile=stride)
         moving = replace(place, per_tile=stride, strided=True)
-        changed = in_place(body, body.inputs[position], spec, self._has_kernel)
-        if changed is not None:
-            return changed, moving
-        private, origin = self._private(part.nbytes), _read_by(op.body, position)
+        if parts.take(given, spec):
+            return moving
+        private, origin = self._private(part.nbytes), next((i.origin for i in parts.readers(given)), Origin())
         before.rows.append(self._move(spec, axis, op.tiles, moving, private, False, origin))
-        return body, private
+        return private
 
-    def _strided_outputs(self, op: Tiled, plan: Plan, step: Step) -> tuple[Program, set[int]]:
-        """The body that writes parts of results into the whole where it can; the numbers of the buffers of these."""
-        body, found = op.body, set[int]()
-        for position, (number, axis) in enumerate(zip(step.outputs, op.output_axes, strict=True)):
+    def _strided_outputs(self, op: Tiled, plan: Plan, step: Step, parts: InPlace) -> set[int]:
+        """The numbers of the buffers of which tiles write their parts into the whole."""
+        found: set[int] = set()
+        for value, number, axis in zip(op.body.outputs, step.outputs, op.output_axes, strict=True):
             spec = plan.buffers[number].spec
-            if isinstance(axis, int) and _is_strided(spec, axis) and body.outputs.count(body.outputs[position]) == 1:
-                changed = in_place(body, body.outputs[position], spec, self._has_kernel)
-                if changed is not None:
-                    body = changed
-                    found.add(number)
-        return body, found
+            if isinstance(axis, int) and _is_strided(spec, axis) and parts.take(value, spec):
+                found.add(number)
+        return found
 
     def _has_kernel(self, instruction: Instruction) -> bool:
         specs = (tuple(value.spec for value in side) for side in (instruction.inputs, instruction.outputs))
@@ -273,7 +271,15 @@ class Assembler:
         later.places.append(target)
 
     def _partial(
-        self, op: Op, spec: TensorSpec, body: Plan, target: Place, first: _TileRows, later: _TileRows, origin: Origin
+        self,
+        op: Op,
+        spec: TensorSpec,
+        body: Plan,
+        uses: _Uses,
+        target: Place,
+        first: _TileRows,
+        later: _TileRows,
+        origin: Origin,
     ) -> None:
         """The first tile of a worker writes its result where the sum of the worker grows; the others are added.
 
@@ -283,7 +289,7 @@ class Assembler:
         self.partial_bytes += aligned(spec.nbytes)
         number = body.outputs[len(first.places)]
         first.places.append(total)
-        if isinstance(op, Add) and self._may_add(body, number):
+        if isinstance(op, Add) and self._may_add(body, number, uses):
             later.places.append(total)
             later.added.add(number)
             return
@@ -333,6 +339,14 @@ class _TileRows:
         self.rows: list[Row] = []
 
 
+class _Uses:
+    """Who makes each buffer of a plan, and how often it is read or returned."""
+
+    def __init__(self, plan: Plan):
+        self.makers = {number: step for step in plan.steps for number in step.outputs}
+        self.count = Counter([*plan.outputs, *(number for step in plan.steps for number in step.inputs)])
+
+
 def bind(plan: Plan, inputs: Sequence[Place], outputs: Sequence[Place], arena: Place) -> tuple[list[Place], list[Row]]:
     """A place for every buffer, and the copies to be made in the end: inputs that are outputs, doubled outputs."""
     places: list[Place | None] = [*inputs, *[None] * (len(plan.buffers) - len(inputs))]
@@ -354,16 +368,6 @@ def bind(plan: Plan, inputs: Sequence[Place], outputs: Sequence[Place], arena: P
 def _specs(plan: Plan, step: Step) -> tuple[Specs, Specs]:
     read, made = (tuple(plan.buffers[n].spec for n in numbers) for numbers in (step.inputs, step.outputs))
     return read, made
-
-
-def _made_by(body: Program, value: Value) -> Origin:
-    """The origin of a result of a body; none where an input is passed on."""
-    return next((i.origin for i in body.instructions if value in i.outputs), Origin())
-
-
-def _read_by(body: Program, position: int) -> Origin:
-    """The origin of the first instruction that reads an input of a body."""
-    return next((i.origin for i in body.instructions if body.inputs[position] in i.inputs), Origin())
 
 
 def _inside(place: Place) -> Place:

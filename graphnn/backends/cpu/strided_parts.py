@@ -6,10 +6,11 @@ array, or writes these, and given the address of its part.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from graphnn.ir.program import Instruction, Kind, Program, Value
+from graphnn.ir.program import Instruction, Kind, Program, Value, users
 from graphnn.ir.tensor_spec import TensorSpec
 from graphnn.ops.fused import Fused
 from graphnn.ops.linalg import MatMul
@@ -18,34 +19,57 @@ from graphnn.ops.shape import Slice
 from graphnn.passes.fuse import contraction_of
 
 
-def in_place(body: Program, part: Value, whole: TensorSpec, supported: Callable[[Instruction], bool]) -> Program | None:
-    """The body with an input or an output that is a part in the beginning of `whole`.
+class InPlace:
+    """The body of a loop over tiles, whose inputs and results become parts of larger arrays one by one.
 
     Args:
-        body: of a loop over tiles.
-        part: an input of it, or a value that it makes; its shape is at most that of the whole in every axis.
-        whole: the spec that the value shall have instead.
+        body: as it is with parts that are contiguous.
         supported: whether there is a kernel for an instruction. One whose output is larger than what its group makes
             writes the beginning of it, and leaves the rest as it is.
-
-    Returns:
-        None where somebody else than products reads or makes it, or a product cannot.
     """
-    if part in body.inputs and part in body.outputs:
-        return None
-    new = replace(part, spec=whole)
-    instructions: list[Instruction] = []
-    for instruction in body.instructions:
-        changed: Instruction | None = instruction
-        if part in instruction.inputs:
-            changed = _reading(instruction, part, new)
-        if changed is not None and part in instruction.outputs:
-            changed = _writing(changed, part, new)
-        if changed is None or (changed is not instruction and not supported(changed)):
-            return None
-        instructions.append(changed)
-    inputs, outputs = (_replaced(values, part, new) for values in (body.inputs, body.outputs))
-    return replace(body, inputs=inputs, outputs=outputs, instructions=tuple(instructions))
+
+    def __init__(self, body: Program, supported: Callable[[Instruction], bool]):
+        self._body, self._supported = body, supported
+        self._readers, self._results = users(body), Counter(body.outputs)
+        self._makers = {value: i for i in body.instructions for value in i.outputs}
+        self._wholes: dict[Value, Value] = {}
+        self._changed: dict[Instruction, Instruction] = {}
+
+    def take(self, part: Value, whole: TensorSpec) -> bool:
+        """Let an input or a result be the beginning of `whole`; False where somebody else than products touches it.
+
+        Args:
+            part: an input or an output of the body; its shape is at most that of the whole in every axis.
+            whole: the spec that the value shall have instead.
+        """
+        maker, new = self._makers.get(part), replace(part, spec=whole)
+        if self._results[part] > (0 if maker is None else 1):
+            return False
+        changes = {i: _reading(self._now(i), part, new) for i in dict.fromkeys(self.readers(part))}
+        if maker is not None:
+            changes[maker] = _writing(self._now(maker), part, new)
+        known = {old: changed for old, changed in changes.items() if changed is not None}
+        if len(known) < len(changes) or not all(map(self._supported, known.values())):
+            return False
+        self._changed |= known
+        self._wholes[part] = new
+        return True
+
+    def readers(self, value: Value) -> Sequence[Instruction]:
+        """Who reads a value of the body."""
+        return self._readers.get(value, ())
+
+    def _now(self, instruction: Instruction) -> Instruction:
+        return self._changed.get(instruction, instruction)
+
+    def body(self) -> Program:
+        """With all that was taken."""
+        inputs, outputs = (
+            tuple(self._wholes.get(value, value) for value in side) for side in (self._body.inputs, self._body.outputs)
+        )
+        return replace(
+            self._body, inputs=inputs, outputs=outputs, instructions=tuple(map(self._now, self._body.instructions))
+        )
 
 
 def _replaced(values: tuple[Value, ...], part: Value, whole: Value) -> tuple[Value, ...]:

@@ -15,7 +15,9 @@ from graphnn.backends.cpu.backend import CpuBackend, Engine, shared_engine
 from graphnn.backends.cpu.bound import BoundRun
 from graphnn.backends.cpu.threads import Pool
 from graphnn.errors import GraphnnError
-from graphnn.passes import native, partition_weights
+from graphnn.ir.program import Program
+from graphnn.passes import native, partition_features, partition_weights
+from graphnn.passes.partition_state import Decided
 from graphnn.passes.partition_updates import partition_updates
 from random_networks import Network, network
 
@@ -181,6 +183,77 @@ def test_random_networks_agree_with_the_reference(seed, monkeypatch):
     if seed % 2:
         cut_small_programs(monkeypatch)
     check(net, part, VARIANTS[seed % 7 % 5], dtype, monkeypatch)
+
+
+# -- chains of dense layers, cut by features ---------------------------------------------------------------------------
+
+BETWEEN = [None, None, None, None, None, layers.BatchNorm, layers.LayerNorm, lambda: layers.Dropout(0.3)]
+ACTIVATIONS = ["relu", "tanh", "gelu", "sigmoid", None]
+
+
+def chain(seed: int) -> Network:
+    """Dense layers in a row, some with something between them, some joined to what was before."""
+    rng = np.random.default_rng(seed)
+    x = gnn.Input(("batch", int(rng.integers(1, 20))), name="x")
+    hidden, ends = [x], {}
+    for number in range(rng.integers(2, 7)):
+        h, size = hidden[-1], int(rng.choice([6, 12, 30, 60, 7]))
+        between, act = BETWEEN[rng.integers(len(BETWEEN))], ACTIVATIONS[rng.integers(len(ACTIVATIONS))]
+        h = layers.Linear(size, bias=bool(rng.integers(4)), act_fn=act, name=f"d{number}")(h)
+        h = between()(h) if between is not None else h
+        alike = [before for before in hidden if before.shape == h.shape]
+        hidden.append(layers.Add()(h, alike[0]) if alike and not rng.integers(3) else h)
+    ends["y"] = layers.Linear(4, name="y")(hidden[-1])
+    if not rng.integers(4):
+        ends["z"] = hidden[int(rng.integers(1, len(hidden)))]
+    graph, batch = gnn.Graph([x], ends, name="net"), int(rng.choice([6, 12, 30]))
+    targets = {name: rng.normal(size=(batch, int(end.shape[-1]))) for name, end in ends.items()}
+    frozen, optimizer = (f"d{rng.integers(2)}",) if not rng.integers(5) else (), OPTIMIZERS[rng.integers(5)]
+    if any(node.layer.kind == "BatchNorm" for node in graph.nodes):
+        optimizer = gnn.optimizers.SGD(
+            0.01
+        )  # shifts in front of it have gradients of noise, which Adam would make large
+    return Network(
+        graph, {"x": rng.normal(size=(batch, int(x.shape[-1])))}, targets,
+        dict.fromkeys(ends, gnn.losses.SquaredError()), {}, optimizer, frozen, (),
+    )  # fmt: skip
+
+
+OPTIMIZERS = [
+    gnn.optimizers.SGD(0.01), gnn.optimizers.Adam(0.01), gnn.optimizers.AdamW(0.01, weight_decay=0.1),
+    gnn.optimizers.SGD(0.01, momentum=0.9), gnn.optimizers.Adam(0.01, clip_norm=1.0),
+]  # fmt: skip
+
+
+def cut_by_features(patch: pytest.MonkeyPatch) -> list[int]:
+    """Layers are cut by features wherever they can be; how many pairs there were in each program."""
+    found: list[int] = []
+
+    def counted(program: Program, batch: int, workers: int) -> Decided:
+        decided = partition_features.by_features(program, batch, workers)
+        found.append(len(decided.recut))
+        return decided
+
+    patch.setattr(native, "choose_tiles", lambda batch, workers, *_: workers if batch % workers == 0 else 1)
+    patch.setattr(native, "by_features", counted)
+    patch.setattr(partition_features, "RUN", 1)
+    patch.setattr(partition_features, "LINE", 1)
+    patch.setattr(partition_features, "_is_worth_it", lambda pair: True)
+    return found
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_layers_that_are_cut_by_features_agree_with_the_reference(seed, monkeypatch):
+    cut_by_features(monkeypatch)
+    check(chain(seed), "training", VARIANTS[1 + seed % 4], "float64" if seed % 4 else "float32", monkeypatch)
+
+
+def test_chains_have_layers_that_are_cut_by_features(monkeypatch):
+    found = cut_by_features(monkeypatch)
+    for seed in range(24):
+        results(chain(seed), "training", "float64", backend(2))
+    assert sum(map(bool, found)) > 12
+    assert max(found) > 2
 
 
 @pytest.mark.parametrize("kind", ["empty", "nan", "subnormal", "huge"])
