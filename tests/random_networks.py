@@ -207,7 +207,7 @@ def exponential(m: Maker) -> None:
 
 def convolution_options(m: Maker, x: SymbolicTensor, rank: int, pads: tuple) -> dict[str, Any]:
     channels = int(x.shape[-1])
-    groups = m.pick([g for g in (1, 1, 1, 2, 3, channels) if channels % g == 0])
+    groups = m.pick([g for g in (1, 1, 1, 2, 3, channels or 1) if channels % g == 0])
     out = groups * m.pick((1, 2, 3, 5, 8) if groups > 1 else WIDTHS)
     each = (lambda *o: tuple(m.pick(o) for _ in range(rank))) if rank > 1 and m.chance() else (lambda *o: m.pick(o))
     kernel = "kernel_shape" if rank > 1 else "kernel_width"
