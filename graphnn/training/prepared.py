@@ -6,11 +6,12 @@ Between two steps of a small network nothing is looked up twice: what stands her
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
-from operator import attrgetter, is_
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
 
+from graphnn.arrays import ArrayStore
 from graphnn.compile import LEARNING_RATE, STEP, Compiled
 from graphnn.graph.scope import RANDOM_INPUT
 from graphnn.model import Model
@@ -39,14 +40,14 @@ class PreparedStep:
         compiled: Compiled,
         arrays: Mapping[str, Any],
         model: Model,
-        memory: Mapping[str, Any],
+        memory: ArrayStore,
         mode: Hashable,
         x: Any,
         y: Any,
         batch: Mapping[str, np.ndarray],
     ):
         self.mode, self._seed = mode, model.seed
-        self._stores, self._memory = (model.parameters, model.states), list(memory.values())
+        self._stores, self._memory = (model.parameters, model.states), memory
         self._take_x, self._take_y = taker(x), taker(y)
         self._sorts = list(map(_sort_of, batch.values()))
         self._used = [number for number, name in enumerate(batch) if name in compiled.inputs]
@@ -60,12 +61,10 @@ class PreparedStep:
         self._bound = compiled.executable.bind(given, changed, float)
         self._results = tuple(key.removeprefix("metric:") for key in compiled.outputs)
 
-    def is_current(self, model: Model, memory: Mapping[str, Any]) -> bool:
-        """Whether model and optimizer still have the arrays that it was prepared with."""
+    def is_current(self, model: Model, memory: ArrayStore) -> bool:
+        """Whether model and optimizer still have the stores that it was prepared with, and so their arrays."""
         parameters, states = self._stores
-        if model.parameters is not parameters or model.states is not states or len(memory) != len(self._memory):
-            return False
-        return all(map(is_, memory.values(), self._memory))
+        return model.parameters is parameters and model.states is states and memory is self._memory
 
     def take(self, x: Any, y: Any) -> Arrays | None:
         """The arrays of a batch, for `run`; None where they cannot be used as they are: of other names, of other specs.

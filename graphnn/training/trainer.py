@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from graphnn.arrays import check_array
+from graphnn.arrays import ArrayStore, check_array
 from graphnn.backends.compilations import Compilations
 from graphnn.backends.reference import array_module_of
 from graphnn.compile import (
@@ -56,7 +56,6 @@ class Trainer:
     Attributes:
         history: rows of all `fit` calls so far.
         steps: optimizer steps done.
-        memory: optimizer states by path ("conv/W/m"), kept over freezing and unfreezing.
         stop_requested: set it (in a callback) to end `fit` after the step at hand.
         cut: how far the last epoch came where it was cut off; a checkpoint keeps it.
         begin: where the next epoch begins, if not with its first batch: what a checkpoint kept.
@@ -81,7 +80,7 @@ class Trainer:
         self.metrics = {name: tuple(metric_of(value) for value in values) for name, values in chosen.items()}
         self.history = History()
         self.steps = 0
-        self.memory: dict[str, Any] = {}
+        self._memory = ArrayStore({})
         self.stop_requested = False
         self.cut: Position | None = None
         self.begin: Position | None = None
@@ -124,6 +123,15 @@ class Trainer:
         self.model.parameters.version += 1
         return results
 
+    @property
+    def memory(self) -> ArrayStore:
+        """Optimizer states by path ("conv/W/m"), kept over freezing and unfreezing; assigning copies into an array."""
+        return self._memory
+
+    @memory.setter
+    def memory(self, arrays: Mapping[str, Any]) -> None:
+        self._memory = ArrayStore(arrays)
+
     def learning_rate(self, step: int) -> float:
         """The learning rate of a step, counted from 0."""
         return self._schedule(step)
@@ -163,17 +171,25 @@ class Trainer:
         targets = self._bind_targets(y)
         step = self._compile(signature, {name: spec_of(array) for name, array in targets.items()})
         for path, spec in step.memory.items():
-            if path not in self.memory:
-                self.memory[path] = model.backend.zeros(tuple(map(int, spec.shape)), spec.dtype)
-                if step.initial[path]:
-                    self.memory[path][...] = step.initial[path]
-            elif (found := spec_of(self.memory[path])) != spec:
+            if path in self.memory and (found := spec_of(self.memory[path])) != spec:
                 raise ParameterError("an optimizer state does not fit", where=path, expected=spec, got=found)
-        given = arrays | {f"target:{name}": array for name, array in targets.items()} | self.memory
+        new = {path: spec for path, spec in step.memory.items() if path not in self.memory}
+        if new:
+            self.memory = {
+                **self.memory,
+                **{path: self._filled(spec, step.initial[path]) for path, spec in new.items()},
+            }
+        given = arrays | {f"target:{name}": array for name, array in targets.items()} | dict(self.memory)
         dtype = optimizer_dtype(model.dtype)
         given[LEARNING_RATE] = model.to_device(np.asarray(rate), dtype)
         given[STEP] = model.to_device(np.asarray(self.steps + 1), dtype)
         return step.compiled, model.call_arrays(given, step.compiled.inputs, model.step)
+
+    def _filled(self, spec: TensorSpec, initial: float) -> Any:
+        array = self.model.backend.zeros(tuple(map(int, spec.shape)), spec.dtype)
+        if initial:
+            array[...] = initial
+        return array
 
     def _bind_targets(self, y: Targets) -> dict[str, Any]:
         names = list(self.losses)

@@ -7,7 +7,7 @@ import pytest
 
 import graphnn as gnn
 from graphnn import layers, losses, modules, optimizers, schedules
-from graphnn.errors import DivergenceError, GraphError, GraphnnError, OptionError, ShapeError
+from graphnn.errors import DivergenceError, GraphError, GraphnnError, OptionError, ParameterError, ShapeError
 from graphnn.ops.random import RandomStream
 
 
@@ -404,3 +404,22 @@ def test_programs_for_many_batch_sizes_do_not_pile_up(monkeypatch):
 def test_a_trainer_needs_a_model():
     with pytest.raises(GraphError, match=r"gnn\.Model"):
         gnn.Trainer(classifier(), losses.CrossEntropy())
+
+
+def test_optimizer_states_are_assigned_like_parameters():
+    """The steps go on with the same arrays; what does not fit changes nothing."""
+    runs = []
+    for assigned in (False, True):
+        trainer, (x, y) = trainer_of(gnn.Model(classifier())), data()
+        trainer.train_step(x, y)
+        kept, store = {path: array.copy() for path, array in trainer.memory.items()}, trainer.memory
+        trainer.train_step(x, y)
+        if assigned:
+            trainer.memory.update(kept)
+            with pytest.raises(ParameterError, match="another shape"):
+                trainer.memory[next(iter(kept))] = np.zeros(7, "float32")
+            assert_same(kept, trainer.memory)
+        runs.append([trainer.train_step(x, y), trainer.train_step(x, y)])
+        assert trainer.memory is store
+    assert runs[0][0] == runs[1][0]  # the loss before the update
+    assert runs[0][1] != runs[1][1]
