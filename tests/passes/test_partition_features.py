@@ -110,6 +110,14 @@ def test_workers_wait_only_for_sums_and_for_the_gradient_of_these():
     assert sum(isinstance(row, Barrier) for row in rows) <= 3
 
 
+def test_what_follows_from_labels_alone_is_computed_where_it_is_used():
+    """Not in the first loop, whose body does not know the logits."""
+    loops = [i.op.body for i in cut(step_of(mlp(WIDE, 24))[0], 2).instructions if isinstance(i.op, Tiled)]
+    names = [{i.op.name for i in body.instructions} for body in loops]
+    assert sum("scatter_add_along" in found for found in names) == 1
+    assert all("exp" in found for found in names if "scatter_add_along" in found)
+
+
 # -- where it is not done ----------------------------------------------------------------------------------------------
 
 
