@@ -165,6 +165,21 @@ def test_features_that_are_returned_are_cut_by_examples():
     assert not names(program)
 
 
+def test_explain_knows_the_kernel_of_each_step():
+    """Also of those that read and write parts of columns where they are."""
+    before = gnn.num_threads()
+    try:
+        gnn.set_num_threads(2)
+        trainer = gnn.Trainer(gnn.Model(mlp(WIDE, 24), device="cpu"), losses.CrossEntropy(), "adam")
+        (section,) = trainer.explain(np.ones((BATCH, 20), "float32"), np.zeros(BATCH, "int64")).sections
+    finally:
+        gnn.set_num_threads(before)
+    steps = [entry for top in section.entries for entry in top.walk() if not entry.entries and not entry.is_view]
+    assert {entry.number for entry in steps} <= section.kernels.keys()
+    wider = [e for e in steps if section.kernels[e.number].outputs != tuple(operand.spec for operand in e.writes)]
+    assert len(wider) == 2  # the features, and the first weight with its moments
+
+
 # -- trained -----------------------------------------------------------------------------------------------------------
 
 

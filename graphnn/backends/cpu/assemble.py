@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
 from graphnn.backends.cpu.kernel import Kernel, Specs
-from graphnn.backends.cpu.strided_parts import InPlace
+from graphnn.backends.cpu.strided_parts import InPlace, Work
 from graphnn.backends.cpu.table import (
     PARTIAL,
     PRIVATE,
@@ -22,7 +21,7 @@ from graphnn.backends.cpu.table import (
     TileIndex,
     Tiles,
 )
-from graphnn.ir.program import Instruction, Origin
+from graphnn.ir.program import Origin
 from graphnn.ir.tensor_spec import TensorSpec
 from graphnn.ops.arithmetic import Add, Maximum, Minimum
 from graphnn.ops.fused import Fused
@@ -64,7 +63,11 @@ class Assembler:
 
     # -- one step -----------------------------------------------------------------------------------------------------
 
-    def step(self, plan: Plan, step: Step, places: Sequence[Place]) -> list[Row]:
+    def works(self, plan: Plan) -> InPlace:
+        """The steps of a plan as kernels do them, without strided parts so far."""
+        return InPlace(plan, self._kernel_of)
+
+    def step(self, works: InPlace, step: Step, places: Sequence[Place]) -> list[Row]:
         """The rows of a step that no workers share.
 
         Raises:
@@ -75,8 +78,8 @@ class Assembler:
             return self._scan(step, step.op, inputs, outputs)
         if step.op.is_view and places[step.inputs[0]] == places[step.outputs[0]]:
             return []
-        read, made = _specs(plan, step)
-        return [self.call(step.op, read, made, (*inputs, *outputs), step.origin, step)]
+        work = works.of(step)
+        return [self.call(work.op, work.inputs, work.outputs, (*inputs, *outputs), step.origin, step)]
 
     def call(
         self, op: Op, inputs: Specs, outputs: Specs, places: Sequence[Place], origin: Origin, step: Step | None = None
@@ -91,42 +94,40 @@ class Assembler:
 
     def body(
         self,
-        plan: Plan,
+        works: InPlace,
         inputs: Sequence[Place],
         outputs: Sequence[Place],
         arena: Place,
         added: Collection[int] = (),
     ) -> list[Row]:
         """The rows of a plan whose inputs and outputs are at these places; `added` are added to what is there."""
-        places, copies = bind(plan, inputs, outputs, arena)
+        places, copies = bind(works.plan, inputs, outputs, arena)
         rows: list[Row] = []
-        for step in plan.steps:
+        for step in works.plan.steps:
             sums = [position for position, number in enumerate(step.outputs) if number in added]
-            rows += [self._add_step(plan, step, places, sums)] if sums else self.step(plan, step, places)
+            rows += [self._add_step(works, step, places, sums)] if sums else self.step(works, step, places)
         return rows + copies
 
-    def _add_step(self, plan: Plan, step: Step, places: Sequence[Place], sums: Sequence[int]) -> Row:
+    def _add_step(self, works: InPlace, step: Step, places: Sequence[Place], sums: Sequence[int]) -> Row:
         """The row of a step of which these outputs are added to what lies at their places."""
-        op, read, made = self._adding(plan, step, sums)
+        op, read, made = self._adding(works.of(step), sums)
         if op is None:
             raise NotCoveredError(step.op.name)
         inputs, outputs = ([places[n] for n in numbers] for numbers in (step.inputs, step.outputs))
         totals = [outputs[position] for position in sums]
         return self.call(op, read, made, (*inputs, *totals, *outputs), step.origin, step)
 
-    def _adding(self, plan: Plan, step: Step, sums: Sequence[int]) -> tuple[Fused | None, Specs, Specs]:
-        """The step's op with totals to add to, if there is a kernel for it; its input and output specs."""
-        read, made = _specs(plan, step)
-        op = accumulating(step.op, read, made, sums)
-        read = (*read, *(made[position] for position in sums))
+    def _adding(self, work: Work, sums: Sequence[int]) -> tuple[Fused | None, Specs, Specs]:
+        """The op with totals to add to, if there is a kernel for it; its input and output specs."""
+        made = work.outputs
+        op = accumulating(work.op, work.inputs, made, sums)
+        read = (*work.inputs, *(made[position] for position in sums))
         return (op if op is not None and self._kernel_of(op, read, made) is not None else None), read, made
 
-    def _may_add(self, plan: Plan, number: int, uses: _Uses) -> bool:
+    def _may_add(self, works: InPlace, number: int) -> bool:
         """Whether a result of a tile, which nothing else reads, can be added to the sum of the worker as it is made."""
-        maker = uses.makers.get(number)
-        if maker is None or uses.count[number] > 1:
-            return False
-        return self._adding(plan, maker, [maker.outputs.index(number)])[0] is not None
+        maker = works.maker_of_result(number)
+        return maker is not None and self._adding(works.of(maker), [maker.outputs.index(number)])[0] is not None
 
     def _private(self, nbytes: int) -> Place:
         """New memory of each worker."""
@@ -151,7 +152,7 @@ class Assembler:
         new = [self._private(size) for size in sizes[:n_c]]
         arena = self._private(plan.arena_bytes)
         rows: list[Row] = [Copy(_stepping(k, n), c, n) for k, c, n in zip(kept, last, sizes, strict=False)]
-        rows += self.body(plan, [*last, *slices, *constants], [*new, *steps], arena)
+        rows += self.body(self.works(plan), [*last, *slices, *constants], [*new, *steps], arena)
         rows += [Copy(c, x, n) for c, x, n in zip(last, new, sizes, strict=False)]
         self._free = start
         begin = [Copy(c, x, n) for c, x, n in zip(outputs[:n_c], inputs[:n_c], sizes, strict=False)]
@@ -185,37 +186,35 @@ class Assembler:
     ) -> tuple[tuple[Row, ...], tuple[Row, ...], list[Place]]:
         """Rows of a worker's first tile and of those behind it, and where the first one leaves its results."""
         before, first, later = _TileRows(), _TileRows(), _TileRows()
-        parts = InPlace(op.body, self._has_kernel)
-        strided = self._strided_outputs(op, plan, step, parts)
+        works = self.works(make_plan(op.body))
+        body, strided = works.plan, self._strided_outputs(op, plan, step, works)
         inputs: list[Place] = []
         for k, (n, axis) in enumerate(zip(step.inputs, op.input_axes, strict=True)):
-            inputs.append(self._tile_input(op, k, plan.buffers[n].spec, axis, places[n], parts, before))
-        body = make_plan(parts.body())
+            inputs.append(self._tile_input(op, k, plan.buffers[n].spec, axis, places[n], works, before))
         if op.with_index:
             inputs.append(self._private(8))
             before.rows.append(TileIndex(inputs[-1]))
         arena = self._private(body.arena_bytes)
-        uses = _Uses(body)
         for n, axis, origin in zip(step.outputs, op.output_axes, origins, strict=True):
             if isinstance(axis, str):
-                self._partial(COMBINE[axis], plan.buffers[n].spec, body, uses, places[n], first, later, origin)
+                self._partial(COMBINE[axis], plan.buffers[n].spec, works, places[n], first, later, origin)
             else:
                 self._joined(op, plan.buffers[n].spec, axis, places[n], n in strided, first, later, origin)
         programs: list[tuple[Row, ...]] = []
         for part in (first, later):  # a worker runs one after the other: they use the same memory
             mark = self._free
-            programs.append((*before.rows, *self.body(body, inputs, part.places, arena, part.added), *part.rows))
+            programs.append((*before.rows, *self.body(works, inputs, part.places, arena, part.added), *part.rows))
             self._free = mark
         return programs[0], programs[1], first.places
 
     def _tile_input(
         self,
         op: Tiled,
-        position: int,
+        number: int,
         spec: TensorSpec,
         axis: int | None,
         place: Place,
-        parts: InPlace,
+        works: InPlace,
         before: _TileRows,
     ) -> Place:
         """Where a tile finds its part of an input.
@@ -224,28 +223,24 @@ class Assembler:
         """
         if axis is None:
             return place
-        (part, stride), given = _part(spec, axis, op.tiles), op.body.inputs[position]
+        part, stride = _part(spec, axis, op.tiles)
         if not _is_strided(spec, axis):
             return replace(place, per_tile=stride)
         moving = replace(place, per_tile=stride, strided=True)
-        if parts.take(given, spec):
+        if works.take(number, spec):
             return moving
-        private, origin = self._private(part.nbytes), next((i.origin for i in parts.readers(given)), Origin())
+        private, origin = self._private(part.nbytes), next((s.origin for s in works.readers(number)), Origin())
         before.rows.append(self._move(spec, axis, op.tiles, moving, private, False, origin))
         return private
 
-    def _strided_outputs(self, op: Tiled, plan: Plan, step: Step, parts: InPlace) -> set[int]:
+    def _strided_outputs(self, op: Tiled, plan: Plan, step: Step, works: InPlace) -> set[int]:
         """The numbers of the buffers of which tiles write their parts into the whole."""
         found: set[int] = set()
-        for value, number, axis in zip(op.body.outputs, step.outputs, op.output_axes, strict=True):
+        for made, number, axis in zip(works.plan.outputs, step.outputs, op.output_axes, strict=True):
             spec = plan.buffers[number].spec
-            if isinstance(axis, int) and _is_strided(spec, axis) and parts.take(value, spec):
+            if isinstance(axis, int) and _is_strided(spec, axis) and works.take(made, spec):
                 found.add(number)
         return found
-
-    def _has_kernel(self, instruction: Instruction) -> bool:
-        specs = (tuple(value.spec for value in side) for side in (instruction.inputs, instruction.outputs))
-        return isinstance(instruction.op, Op) and self._kernel_of(instruction.op, *specs) is not None
 
     def _joined(
         self,
@@ -274,8 +269,7 @@ class Assembler:
         self,
         op: Op,
         spec: TensorSpec,
-        body: Plan,
-        uses: _Uses,
+        works: InPlace,
         target: Place,
         first: _TileRows,
         later: _TileRows,
@@ -287,9 +281,9 @@ class Assembler:
         """
         total = Place(PARTIAL, self.partial_bytes, home=(target.base, target.offset))
         self.partial_bytes += aligned(spec.nbytes)
-        number = body.outputs[len(first.places)]
+        number = works.plan.outputs[len(first.places)]
         first.places.append(total)
-        if isinstance(op, Add) and self._may_add(body, number, uses):
+        if isinstance(op, Add) and self._may_add(works, number):
             later.places.append(total)
             later.added.add(number)
             return
@@ -339,14 +333,6 @@ class _TileRows:
         self.rows: list[Row] = []
 
 
-class _Uses:
-    """Who makes each buffer of a plan, and how often it is read or returned."""
-
-    def __init__(self, plan: Plan):
-        self.makers = {number: step for step in plan.steps for number in step.outputs}
-        self.count = Counter([*plan.outputs, *(number for step in plan.steps for number in step.inputs)])
-
-
 def bind(plan: Plan, inputs: Sequence[Place], outputs: Sequence[Place], arena: Place) -> tuple[list[Place], list[Row]]:
     """A place for every buffer, and the copies to be made in the end: inputs that are outputs, doubled outputs."""
     places: list[Place | None] = [*inputs, *[None] * (len(plan.buffers) - len(inputs))]
@@ -363,11 +349,6 @@ def bind(plan: Plan, inputs: Sequence[Place], outputs: Sequence[Place], arena: P
     known = [place for place in places if place is not None]
     copies: list[Row] = [Copy(target, known[number], plan.buffers[number].spec.nbytes) for target, number in doubled]
     return known, copies
-
-
-def _specs(plan: Plan, step: Step) -> tuple[Specs, Specs]:
-    read, made = (tuple(plan.buffers[n].spec for n in numbers) for numbers in (step.inputs, step.outputs))
-    return read, made
 
 
 def _inside(place: Place) -> Place:

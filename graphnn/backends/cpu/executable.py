@@ -18,6 +18,7 @@ from graphnn.backends.cpu.driver import Field, emit_driver
 from graphnn.backends.cpu.jit import Code
 from graphnn.backends.cpu.kernel import Text
 from graphnn.backends.cpu.memory import RunMemory
+from graphnn.backends.cpu.strided_parts import InPlace
 from graphnn.backends.cpu.table import (
     ARENA,
     FIRST_EXTERNAL,
@@ -58,9 +59,10 @@ def assemble(plan: Plan, assembler: Assembler) -> Assembled:
     inputs, outputs = externals[: len(plan.inputs)], externals[len(plan.inputs) :]
     places, copies = bind(plan, inputs, outputs, Place(ARENA))
     segments: list[list[Row] | Interpreted] = [[]]
+    works = assembler.works(plan)
     for step in plan.steps:
         try:
-            rows = _top_rows(assembler, plan, step, places)
+            rows = _top_rows(assembler, works, step, places)
         except NotCoveredError as error:
             segments += [Interpreted(step, str(error)), []]
         else:
@@ -72,10 +74,10 @@ def assemble(plan: Plan, assembler: Assembler) -> Assembled:
     return Assembled(tuple(segment for segment in arranged if segment), tuple(places), sizes)
 
 
-def _top_rows(assembler: Assembler, plan: Plan, step: Step, places: Sequence[Place]) -> list[Row]:
+def _top_rows(assembler: Assembler, works: InPlace, step: Step, places: Sequence[Place]) -> list[Row]:
     if isinstance(step.op, Tiled):
-        return assembler.tiled(plan, step, places)
-    rows = assembler.step(plan, step, places)
+        return assembler.tiled(works.plan, step, places)
+    rows = assembler.step(works, step, places)
     return [Serial(tuple(rows))] if rows else []
 
 
