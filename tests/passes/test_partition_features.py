@@ -171,7 +171,7 @@ def test_explain_knows_the_kernel_of_each_step():
     try:
         gnn.set_num_threads(2)
         trainer = gnn.Trainer(gnn.Model(mlp(WIDE, 24), device="cpu"), losses.CrossEntropy(), "adam")
-        (section,) = trainer.explain(np.ones((BATCH, 20), "float32"), np.zeros(BATCH, "int64")).sections
+        (section,) = trainer.explain(np.ones((48, 20), "float32"), np.zeros(48, "int64")).sections  # enough for two
     finally:
         gnn.set_num_threads(before)
     steps = [entry for top in section.entries for entry in top.walk() if not entry.entries and not entry.is_view]
