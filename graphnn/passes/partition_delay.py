@@ -19,7 +19,7 @@ def delay(schedule: Schedule) -> Schedule:
     readers, results, given = users(program), set(program.results), _of_inputs_alone(schedule)
     for instruction in reversed(program.instructions):
         local = schedule.locals.get(instruction)
-        if local is None or not isinstance(instruction.op, LIGHT):
+        if local is None or not _is_light(instruction):
             continue
         cut = all(isinstance(state, Cut) for state in local.outputs)
         if not cut or any(value in results for value in instruction.outputs):
@@ -35,11 +35,20 @@ def _of_inputs_alone(schedule: Schedule) -> set[Value]:
     """Values that can be had in any phase: light work on cut inputs, such as on labels."""
     found: set[Value] = set()
     for instruction in schedule.program.instructions:
-        if instruction in schedule.locals and isinstance(instruction.op, LIGHT):
-            cut = (value for value in instruction.inputs if isinstance(schedule.states.get(value), Cut))
-            if all(value in found or schedule.ready[value] < 0 for value in cut):
-                found.update(instruction.outputs)
+        light = instruction in schedule.locals and _is_light(instruction)
+        if light and all(value in found or _is_there_at_first(schedule, value) for value in instruction.inputs):
+            found.update(instruction.outputs)
     return found
+
+
+def _is_there_at_first(schedule: Schedule, value: Value) -> bool:
+    """Whether it is an input, or a whole value that no phase is needed for."""
+    return schedule.ready.get(value, 0) < (1 if schedule.states.get(value) is None else 0)
+
+
+def _is_light(instruction: Instruction) -> bool:
+    """What may fail does so as early as it can: what is updated before it needs memory of its own."""
+    return isinstance(instruction.op, LIGHT) and not instruction.op.may_fail
 
 
 def _last_chance(schedule: Schedule, value: Value, reader: Instruction) -> int:

@@ -19,10 +19,9 @@ from graphnn.ir.program import Instruction, Kind, Phase, Program, Value, users
 from graphnn.ir.tensor_spec import TensorSpec
 from graphnn.ops.linalg import MatMul
 from graphnn.ops.reduction import Sum
-from graphnn.ops.shape import Transpose
 from graphnn.passes.partition_rules import ELEMENTWISE
 from graphnn.passes.partition_state import NOTHING, Cut, Decided, Local, can_cut, part_spec
-from graphnn.passes.partition_weights import update_products, updates
+from graphnn.passes.partition_weights import turns, update_products, updates
 
 ROWS, COLUMNS = Cut(0), Cut(1)
 LINE = 64  # bytes: no two workers write into one cache line
@@ -61,7 +60,7 @@ def by_features(program: Program, batch: int, workers: int) -> Decided:
     locals_ = {product: local for pair in pairs for product, local in _locals(pair)}
     makers = {value: i for i in program.instructions for value in i.outputs}
     factors = (makers.get(value) for product in locals_ for value in product.inputs)
-    turned = {i.outputs[0] for i in factors if i is not None and _turns(i)}  # each tile turns what it needs
+    turned = {i.outputs[0] for i in factors if i is not None and turns(i)}  # each tile turns what it needs
     sums = [i.outputs[0] for pair in pairs for i in (pair.second.forward, *pair.first.back)]
     behind = {
         layer.gradient.outputs[0]: [i.outputs[0] for i in (layer.forward, *layer.back)]
@@ -107,7 +106,7 @@ def pairs_of(program: Program, batch: int, workers: int) -> list[Pair]:
 class _Finder:
     def __init__(self, program: Program, batch: int, workers: int):
         self.program, self.batch, self.workers = program, batch, workers
-        self.readers, self.results = users(program), set(program.outputs)
+        self.readers, self.outputs = users(program), set(program.outputs)
         self.makers = {value: i for i in program.instructions for value in i.outputs}
         self.olds = {new: old for old, new in program.updates}
 
@@ -145,7 +144,7 @@ class _Finder:
         for reader in self.readers[weight]:
             if reader is forward or reader.origin.phase is Phase.UPDATE:
                 continue
-            products = self.readers.get(reader.outputs[0], ()) if _turns(reader) else [reader]
+            products = self.readers.get(reader.outputs[0], ()) if turns(reader) else [reader]
             if not all(_multiplies(product, reader.outputs[0]) for product in products):
                 return None
             found += products
@@ -181,7 +180,7 @@ class _Finder:
         reached, followed = set[Instruction](), self._followed(start, ends, phase)
         known |= followed
         for value in followed:
-            if value in self.results:
+            if value in self.outputs:
                 return False
             for reader in self.readers.get(value, ()):
                 if reader in ends:
@@ -217,10 +216,6 @@ class _Finder:
                     return False
                 known.add(value)
         return True
-
-
-def _turns(instruction: Instruction) -> bool:
-    return isinstance(instruction.op, Transpose) and instruction.op.order == (1, 0)
 
 
 def _multiplies(product: Instruction, weight: Value) -> bool:

@@ -40,11 +40,12 @@ def with_factors(program: Program, products: Iterable[Instruction]) -> set[Instr
     """The products, and what transposes the first factor of one of them and of nothing else."""
     readers, chosen = users(program), set(products)
     factors = {product.inputs[0] for product in chosen}
-    turned = {i for i in program.instructions if i.outputs[0] in factors and _turns(i)}
+    turned = {i for i in program.instructions if i.outputs[0] in factors and turns(i)}
     return chosen | {i for i in turned if chosen.issuperset(readers[i.outputs[0]])}
 
 
-def _turns(instruction: Instruction) -> bool:
+def turns(instruction: Instruction) -> bool:
+    """Whether it transposes a matrix."""
     return isinstance(instruction.op, Transpose) and instruction.op.order == (1, 0)
 
 

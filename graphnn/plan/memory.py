@@ -79,7 +79,7 @@ class _Assignment:
         self.block_of: dict[Value, Block] = {}
         self._find_lifetimes()
         self.new_of = {new: old for old, new in program.updates}
-        self.last_risky = max((i for i, found in enumerate(program.instructions) if may_fail(found)), default=-1)
+        self.last_risky = max((i for i, found in enumerate(program.instructions) if may_fail(found.op)), default=-1)
         for value in program.inputs:
             self.block_of[value] = Block(value.spec.nbytes, -1, self.end, True)
         for index, instruction in enumerate(program.instructions):

@@ -6,7 +6,7 @@ import heapq
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from graphnn.ir.program import Instruction, Kind, Program, Value
+from graphnn.ir.program import Instruction, Kind, Operation, Program, Value
 from graphnn.ir.tensor_spec import TensorSpec
 from graphnn.ops.op import Op
 from graphnn.plan.plan import aligned
@@ -73,11 +73,11 @@ class Overwriting:
         return self._places[instruction]
 
 
-def may_fail(instruction: Instruction) -> bool:
+def may_fail(op: Operation) -> bool:
     """Whether it raises for some numbers; a loop does where its body does."""
-    body = getattr(instruction.op, "body", None)
+    body = getattr(op, "body", None)
     inside = body.instructions if isinstance(body, Program) else ()
-    return isinstance(instruction.op, Op) and (instruction.op.may_fail or any(map(may_fail, inside)))
+    return isinstance(op, Op) and (op.may_fail or any(may_fail(instruction.op) for instruction in inside))
 
 
 class _Memory:
@@ -103,7 +103,7 @@ class _Memory:
             self._roots[instruction] = tuple(roots)
             for root in roots:
                 self.readers.setdefault(root, []).append(instruction)
-        self._risky_at_first = sum(map(may_fail, program.instructions))
+        self._risky_at_first = sum(may_fail(instruction.op) for instruction in program.instructions)
         self._bytes = {value: aligned(value.spec.nbytes) for value in self.producer}
         self.restart()
 
@@ -179,7 +179,7 @@ class _Memory:
     def run(self, instruction: Instruction) -> Iterator[Instruction]:
         """Count its reads as done; the instructions whose costs may have fallen by that."""
         changed: list[Instruction] = []
-        if self._risky and may_fail(instruction):
+        if self._risky and may_fail(instruction.op):
             self._risky -= 1
             changed += [] if self._risky else [self.producer[new] for new in self.new_of.values()]
         for root in self._roots[instruction]:

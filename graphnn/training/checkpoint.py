@@ -68,7 +68,7 @@ def load_checkpoint(trainer: Trainer, path: str | os.PathLike[str]) -> None:
     cut = None if numbers["cut"] is None else _position(numbers["cut"], where)
     _put_arrays(trainer.model, {n[len(MODEL) :]: a for n, a in arrays.items() if n.startswith(MODEL)}, where)
     found = {n[len(OPTIMIZER) :]: a for n, a in arrays.items() if n.startswith(OPTIMIZER)}
-    trainer.memory = {name: trainer.model.backend.to_device(array) for name, array in found.items()}
+    trainer.memory = found
     trainer.model.seed, trainer.model.step, trainer.steps = (int(numbers[n]) for n in ("seed", "model_step", "steps"))
     trainer.history, trainer.begin, trainer.cut = history, cut, None
 

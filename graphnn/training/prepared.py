@@ -49,6 +49,7 @@ class PreparedStep:
         self.mode, self._seed = mode, model.seed
         self._stores, self._memory = (model.parameters, model.states), memory
         self._take_x, self._take_y = taker(x), taker(y)
+        self._targets = len(self._take_y(y))
         self._sorts = list(map(_sort_of, batch.values()))
         self._used = [number for number, name in enumerate(batch) if name in compiled.inputs]
         self._all_used = len(self._used) == len(batch)
@@ -73,9 +74,10 @@ class PreparedStep:
             x: as for `Trainer.train_step`.
             y: as for `Trainer.train_step`.
         """
-        batch = self._take_x(x) + self._take_y(y)
+        targets = self._take_y(y)
+        batch = self._take_x(x) + targets
         try:
-            return batch if list(map(_sort_of, batch)) == self._sorts else None
+            return batch if len(targets) == self._targets and list(map(_sort_of, batch)) == self._sorts else None
         except AttributeError:  # not an array
             return None
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from graphnn.arrays import ArrayStore, check_array
+from graphnn.arrays import ArrayStore, as_array, check_array
 from graphnn.backends.compilations import Compilations
 from graphnn.backends.reference import array_module_of
 from graphnn.compile import (
@@ -125,12 +125,13 @@ class Trainer:
 
     @property
     def memory(self) -> ArrayStore:
-        """Optimizer states by path ("conv/W/m"), kept over freezing and unfreezing; assigning copies into an array."""
+        """Optimizer states by path ("conv/W/m"), kept over freezing and unfreezing; assigning copies arrays."""
         return self._memory
 
     @memory.setter
     def memory(self, arrays: Mapping[str, Any]) -> None:
-        self._memory = ArrayStore(arrays)
+        to_device = self.model.backend.to_device
+        self._memory = ArrayStore({path: to_device(as_array(array, path)) for path, array in arrays.items()})
 
     def learning_rate(self, step: int) -> float:
         """The learning rate of a step, counted from 0."""
@@ -175,10 +176,8 @@ class Trainer:
                 raise ParameterError("an optimizer state does not fit", where=path, expected=spec, got=found)
         new = {path: spec for path, spec in step.memory.items() if path not in self.memory}
         if new:
-            self.memory = {
-                **self.memory,
-                **{path: self._filled(spec, step.initial[path]) for path, spec in new.items()},
-            }
+            made = {path: self._filled(spec, step.initial[path]) for path, spec in new.items()}
+            self._memory = ArrayStore({**self.memory, **made})
         given = arrays | {f"target:{name}": array for name, array in targets.items()} | dict(self.memory)
         dtype = optimizer_dtype(model.dtype)
         given[LEARNING_RATE] = model.to_device(np.asarray(rate), dtype)

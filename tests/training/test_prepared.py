@@ -5,6 +5,7 @@ import pytest
 
 import graphnn as gnn
 from graphnn import layers, losses, optimizers, schedules
+from graphnn.errors import GraphError
 from graphnn.ops.random import RandomStream
 from graphnn.training.prepared import PreparedStep, taker
 
@@ -133,3 +134,43 @@ def test_steps_of_a_frozen_and_of_a_free_network_take_turns(device):
         found.append([array.tobytes() for array in (*trainer.model.parameters.values(), *trainer.memory.values())])
         assert len(trainer._prepared) == (1 if forget else 2)
     assert found[0] == found[1]
+
+
+def test_an_input_too_many_is_not_taken_for_a_target():
+    x, y = (gnn.Input(("batch", 3), name=name) for name in "xy")
+    model = gnn.Model(gnn.Graph((x, y), layers.Add()(layers.Linear(3)(x), y)), device="cpu")
+    trainer = gnn.Trainer(model, losses.SquaredError(), "sgd")
+    array = np.ones((4, 3), "float32")
+    trainer.train_step((array, array), {"": array})
+    for _ in range(2):
+        with pytest.raises(GraphError):
+            trainer.train_step((array, array, array), {"other": array})
+    assert trainer.steps == 1
+
+
+@pytest.mark.parametrize("layout", ["columns first", "strided", "read only"])
+def test_optimizer_states_of_any_layout_are_copied(layout):
+    """Native code goes through them in C order, and writes into them."""
+    trained = []
+    for device in ("cpu", "reference"):
+        trainer = gnn.Trainer(model_of(device), losses.CrossEntropy(), optimizers.Adam(RATE))
+        trainer.train_step(*batch(0, 8))
+        given = {path: laid_out(array, layout) for path, array in trainer.memory.items()}
+        kept = {path: array.copy() for path, array in given.items()}
+        trainer.memory = given
+        trained.append([trainer.train_step(*batch(number, 8)) for number in (1, 2)])
+        trained[-1] += [np.array(array) for array in (*trainer.model.parameters.values(), *trainer.memory.values())]
+        for path, array in given.items():
+            np.testing.assert_array_equal(array, kept[path])
+    for found, wanted in zip(*trained, strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-5)
+
+
+def laid_out(array: np.ndarray, layout: str) -> np.ndarray:
+    if layout == "columns first":
+        return np.asfortranarray(array)
+    if layout == "strided":
+        return np.repeat(array, 2, axis=-1)[..., ::2] if array.ndim else array
+    array = array.copy()
+    array.flags.writeable = False
+    return array

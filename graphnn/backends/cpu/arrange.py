@@ -9,7 +9,7 @@ cut alike, each worker touches its own parts in both.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -27,6 +27,7 @@ from graphnn.backends.cpu.table import (
     TileIndex,
     Tiles,
 )
+from graphnn.plan.order import may_fail
 
 ROW_COST = 2**13  # bytes that a worker moves in the time that the driver and a small kernel need for a row
 Cut: TypeAlias = tuple[
@@ -53,34 +54,56 @@ class Access:
     cut: Cut | None = None
 
 
-def arrange(rows: Sequence[Row], workers: int) -> tuple[Row, ...]:
+def arrange(rows: Sequence[Row], workers: int, kept: Container[int] = ()) -> tuple[Row, ...]:
     """The rows with the barriers that they need; neighbouring serial rows as few, each for one worker.
 
     Args:
         rows: of the outermost level, without barriers: serial rows and tiles.
         workers: that run them.
+        kept: bases of arrays that a run leaves as they are if a kernel refuses its inputs, as parameters and states:
+            no row writes into them before all that may refuse have run.
     """
     arranged: list[Row] = []
-    window = Touched()
-    for group in _groups(rows):
+    window, risky = Touched(), False  # of the rows since the last barrier; whether one may refuse
+    for group in _groups(rows, kept):
         touched = Touched.of(accesses(group, private=False))
-        if window.conflicts(touched):
+        if window.conflicts(touched) or (risky and _writes(group, kept)):
             arranged.append(Barrier())
-            window = Touched()
+            window, risky = Touched(), False
         window.add(touched)
+        risky = risky or any(map(_may_refuse, group))
         arranged += spread(group, workers) if isinstance(group[0], Serial) else group
     return tuple(arranged)
 
 
-def _groups(rows: Sequence[Row]) -> list[list[Row]]:
-    """Each row by itself, but serial ones with their serial neighbours."""
+def _groups(rows: Sequence[Row], kept: Container[int]) -> list[list[Row]]:
+    """Each row by itself, but serial ones with their neighbours, if none of these may refuse before one writes."""
     groups: list[list[Row]] = []
+    risky = False
     for row in rows:
-        if isinstance(row, Serial) and groups and isinstance(groups[-1][0], Serial):
-            groups[-1].append(row)
-        elif not isinstance(row, Serial) or row.rows:
+        if not isinstance(row, Serial):
             groups.append([row])
+            continue
+        for inner in row.rows:
+            if not groups or not isinstance(groups[-1][0], Serial) or (risky and _writes([inner], kept)):
+                groups.append([])
+                risky = False
+            groups[-1].append(Serial((inner,)))
+            risky = risky or _may_refuse(inner)
     return groups
+
+
+def _writes(rows: Iterable[Row], kept: Container[int]) -> bool:
+    return any(access.writes and access.base in kept for access in accesses(rows))
+
+
+def _may_refuse(row: Row) -> bool:
+    """Whether a kernel in it may find that its inputs are not acceptable."""
+    if isinstance(row, Tiles):
+        return any(map(_may_refuse, (*row.first, *row.later)))
+    if isinstance(row, Serial | Repeat):
+        return any(map(_may_refuse, row.rows))
+    return isinstance(row, Call) and may_fail(row.op)
 
 
 # -- serial rows, shared -----------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ A table row is one of
     LOOP     turns, first row, last row, backwards               the body of a scan; `step` counts its turns, `outer`
                                                                  those of the loop around it
     TILES    tiles, first row, last row, first later, last later     each worker runs its share of the tiles
-    SERIAL   first row, last row                                 by worker 0 alone
+    SERIAL   first row, last row, worker                         by one worker alone
     BARRIER  -                                                   all workers wait for each other
     INDEX    argument                                            writes the number of the tile there
 

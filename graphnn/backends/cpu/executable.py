@@ -69,7 +69,8 @@ def assemble(plan: Plan, assembler: Assembler) -> Assembled:
             _last(segments).extend(rows)
     arena_end = Place(ARENA, plan.arena_bytes)
     _last(segments).extend([Serial((*copies, *_commits(plan, places, arena_end)))])
-    arranged = [s if isinstance(s, Interpreted) else arrange(s, assembler.workers) for s in segments]
+    kept = range(FIRST_EXTERNAL, FIRST_EXTERNAL + len(plan.inputs))
+    arranged = [s if isinstance(s, Interpreted) else arrange(s, assembler.workers, kept) for s in segments]
     sizes = (0, assembler.private_bytes, assembler.partial_bytes, aligned(assembler.scratch_bytes))
     return Assembled(tuple(segment for segment in arranged if segment), tuple(places), sizes)
 

@@ -77,7 +77,7 @@ def aligned_array(shape: tuple[int, ...], dtype: np.dtype[Any], zeros: bool = Fa
 
 
 def allocate(nbytes: int, zeros: bool = False) -> np.ndarray:
-    """Aligned bytes; if they shall be zeros, the system gives memory out when it is first used.
+    """Aligned bytes: anything, or zeros, which the system gives out when they are first used.
 
     Many bytes get pages of their own. The heap would keep those that are given back, and the next array, of another
     size, would lie behind them.
@@ -89,7 +89,7 @@ def allocate(nbytes: int, zeros: bool = False) -> np.ndarray:
         if nbytes >= LARGE and os.name == "posix":
             return _pages(nbytes)
         raw = (np.zeros if zeros else np.empty)(nbytes + ALIGNMENT, "uint8")
-    except (MemoryError, OSError) as error:
+    except (MemoryError, OSError, OverflowError) as error:
         raise too_large(nbytes) from error
     return raw[-raw.ctypes.data % ALIGNMENT :]
 

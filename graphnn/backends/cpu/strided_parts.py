@@ -71,7 +71,7 @@ class InPlace:
         return self._makers.get(number) if alone else None
 
     def take(self, number: int, whole: TensorSpec) -> bool:
-        """Let an input or an output be the beginning of `whole`; False where somebody else than products touches it.
+        """Let an input or an output be the beginning of `whole`; False where others than products touch it.
 
         Args:
             number: its buffer; its shape is at most that of the whole in every axis.

@@ -28,6 +28,7 @@ from graphnn.backends.cpu.table import (
 from graphnn.ir.program import Origin
 from graphnn.ir.tensor_spec import TensorSpec
 from graphnn.ops.arithmetic import Add
+from graphnn.ops.indexing import GatherAlong
 from graphnn.plan.plan import Step
 
 WORKERS = 3
@@ -252,6 +253,26 @@ def test_parts_that_overlap_are_no_worker_s_own(elements, waits):
     place = arena(0, per_tile=4)
     rows = [call([Place(PRIVATE)], [place], elements), call([place], [Place(PRIVATE)], elements)]
     assert ("Barrier" in kinds(arrange([Tiles(2, (row,), (), None) for row in rows], 2))) == waits
+
+
+def refusing(number: int) -> Call:
+    """A kernel that may find an index out of range."""
+    found = call([Place(PRIVATE)], [arena(number)])
+    return replace(found, op=GatherAlong(0))
+
+
+@pytest.mark.parametrize("as_tiles", [False, True])
+def test_nothing_that_is_kept_is_written_before_all_that_may_refuse(as_tiles):
+    """Whatever bytes they touch, and in whichever order serial rows would be shared."""
+    update, other = call([Place(PRIVATE)], [Place(FIRST_EXTERNAL)]), call([Place(PRIVATE)], [arena(7)])
+    last = Tiles(2, (update,), (), None) if as_tiles else Serial((update,))
+    rows = [Serial((other, refusing(0), refusing(3))), last]
+    assert "Barrier" not in kinds(arrange(rows, 2))
+    arranged = arrange(rows, 2, range(FIRST_EXTERNAL, FIRST_EXTERNAL + 1))
+    assert kinds(arranged).count("Barrier") == 1
+    behind = arranged[kinds(arranged).index("Barrier") + 1 :]
+    assert [row for group in behind for row in getattr(group, "rows", None) or group.first] == [update]
+    assert kinds(arrange([Serial((other,)), last], 2, range(FIRST_EXTERNAL, FIRST_EXTERNAL + 1))).count("Barrier") == 0
 
 
 def test_sums_are_waited_for():

@@ -9,6 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import graphnn as gnn
+from graphnn import layers
 from graphnn.autodiff import append_gradients
 from graphnn.backends.cpu import backend as whole_backend
 from graphnn.backends.cpu import executable as engine
@@ -288,3 +290,20 @@ def test_loops_in_loops(workers, depth, interpreted, monkeypatch):
     found = [s for s in made.assembled.segments if isinstance(s, Interpreted)]
     assert bool(found) == bool(interpreted)
     assert_close(run(program, arrays, workers, guarded(monkeypatch)), expected_of(program, arrays), 1e-12)
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3])
+def test_a_run_that_fails_changes_no_state_of_another_branch(workers):
+    """The new statistics have nothing in common with the index that is out of range."""
+    x, ids = gnn.Input(("batch", 6), name="x"), gnn.Input(("batch",), name="ids", dtype="int64")
+    ends = {"y": layers.BatchNorm(name="bn")(x), "e": layers.Embedding(4, 7, name="emb")(ids)}
+    model = gnn.Model(gnn.Graph([x, ids], ends), device="cpu")
+    model._backend = backend(workers)
+    rows, good = np.random.default_rng(0).normal(size=(5, 6)).astype("float32"), np.arange(5)
+    model.run(x=rows, ids=good, training=True)
+    before = {path: array.copy() for path, array in model.states.items()}
+    for wrong in (0, 4):
+        with pytest.raises(OptionError, match="out of range"):
+            model.run(x=3 * rows, ids=np.where(good == wrong, 50, good), training=True)
+        for path, array in model.states.items():
+            np.testing.assert_array_equal(array, before[path])

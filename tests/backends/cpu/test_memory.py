@@ -8,6 +8,7 @@ import pytest
 import graphnn as gnn
 from graphnn import layers, losses
 from graphnn.backends.cpu.memory import LARGE, aligned_array, allocate
+from graphnn.errors import BackendError
 from graphnn.plan.plan import ALIGNMENT
 
 FLOAT = np.dtype("float32")
@@ -33,6 +34,12 @@ def test_parameters_states_and_moments_begin_with_a_cache_line():
     model = trainer.model
     for store in (model.parameters, model.states, model.gradients, trainer.memory):
         assert {array.ctypes.data % ALIGNMENT for array in store.values()} == {0}
+
+
+@pytest.mark.parametrize("nbytes", [10**15, 2**63, 10**20])
+def test_more_than_there_is_is_a_typed_error(nbytes):
+    with pytest.raises(BackendError, match="more memory than there is"):
+        allocate(nbytes)
 
 
 @posix

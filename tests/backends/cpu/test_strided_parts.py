@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
-from graphnn.backends.cpu.backend import CpuBackend, shared_engine
+from graphnn.backends.cpu.backend import CpuBackend, Engine, shared_engine
+from graphnn.backends.cpu.kernels import contraction_group
 from graphnn.backends.cpu.table import Call, Tiles
+from graphnn.backends.cpu.target import host_target
 from graphnn.backends.cpu.threads import Pool
 from graphnn.backends.reference import ReferenceBackend
 from graphnn.ir.builder import ProgramBuilder
@@ -149,3 +151,15 @@ def check(program: Program, copies: int, into: bool, workers: int = 2) -> None:
     for _ in range(2):
         for found, wanted in zip([*made(arrays), *arrays], [*reference(copied), *copied], strict=True):
             np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-4)
+
+
+def test_what_is_written_in_place_is_known_to_be_where_parts_are_strided_too(monkeypatch):
+    """So that it is asked for once, with the intent to write."""
+    seen = []
+    emit = contraction_group.emit_contraction
+    monkeypatch.setattr(
+        contraction_group, "emit_contraction", lambda problem, target: seen.append(problem) or emit(problem, target)
+    )
+    CpuBackend(Pool(2, Engine(host_target()).code), Engine(host_target())).compile(make_plan(updated(9, 11, 32, 2)))
+    assert seen[-1].epilogue.over == ((0, 0),)
+    assert seen[-1].epilogue.outputs[0].strides == (32,)

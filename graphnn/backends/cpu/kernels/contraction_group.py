@@ -181,8 +181,9 @@ def _tensors(fused: Fused, group: _Group, result: Variable, wholes: Specs) -> Te
     ]
     if not group.epilogue and body.outputs == (result,):
         return Tensors((), tuple(outputs))
-    epilogue, position = _Epilogue(group, tuple(read), result, body.outputs), {v: n for n, v in enumerate(read)}
-    over = tuple((position[body.inputs[i]], o) for i, o in fused.in_place if body.inputs[i] in position)
+    epilogue = _Epilogue(group, tuple(read), result, body.outputs)
+    places = {operand.pointer: n for n, (operand, _) in enumerate(inputs)}  # an input, or a part of it
+    over = tuple((places[i], o) for i, o in fused.in_place if i in places)
     return Tensors(tuple(inputs), tuple(outputs), epilogue.compute, _weight(group.epilogue), over)
 
 
