@@ -206,15 +206,17 @@ class _Finder:
         return reader.origin.phase is phase and not (isinstance(reader.op, Sum) and reader.op.axes == (0,))
 
     def _is_alike(self, instruction: Instruction, features: TensorSpec, known: set[Value]) -> bool:
-        """Whether it is elementwise work on features that are cut, and on what follows from these or is shared."""
-        if not isinstance(instruction.op, ELEMENTWISE) or instruction.outputs[0].spec.shape != features.shape:
-            return False
-        for value in instruction.inputs:
-            if value not in known and not _is_shared(value.spec):
-                maker = self.makers.get(value)
-                if maker is None or not self._is_alike(maker, features, known):
-                    return False
-                known.add(value)
+        """Whether it is elementwise work on known values, on what is shared, and on what such work makes of these."""
+        waiting, found = [instruction], set[Value]()
+        while waiting:
+            current = waiting.pop()
+            if not isinstance(current.op, ELEMENTWISE) or current.outputs[0].spec.shape != features.shape:
+                return False
+            others = {v for v in current.inputs if not (v in known or v in found or _is_shared(v.spec))}
+            if not others <= self.makers.keys():
+                return False
+            found |= others
+            waiting += [self.makers[value] for value in others]
         return True
 
 

@@ -171,6 +171,15 @@ class Trainer:
         arrays, signature = model.bind((), self._named(x), training)
         targets = self._bind_targets(y)
         step = self._compile(signature, {name: spec_of(array) for name, array in targets.items()})
+        self._complete_memory(step)
+        given = arrays | {f"target:{name}": array for name, array in targets.items()} | dict(self.memory)
+        dtype = optimizer_dtype(model.dtype)
+        given[LEARNING_RATE] = model.to_device(np.asarray(rate), dtype)
+        given[STEP] = model.to_device(np.asarray(self.steps + 1), dtype)
+        return step.compiled, model.call_arrays(given, step.compiled.inputs, model.step)
+
+    def _complete_memory(self, step: CompiledStep) -> None:
+        """Check the optimizer states that there are, and make those that a step needs besides."""
         for path, spec in step.memory.items():
             if path in self.memory and (found := spec_of(self.memory[path])) != spec:
                 raise ParameterError("an optimizer state does not fit", where=path, expected=spec, got=found)
@@ -178,11 +187,6 @@ class Trainer:
         if new:
             made = {path: self._filled(spec, step.initial[path]) for path, spec in new.items()}
             self._memory = ArrayStore({**self.memory, **made})
-        given = arrays | {f"target:{name}": array for name, array in targets.items()} | dict(self.memory)
-        dtype = optimizer_dtype(model.dtype)
-        given[LEARNING_RATE] = model.to_device(np.asarray(rate), dtype)
-        given[STEP] = model.to_device(np.asarray(self.steps + 1), dtype)
-        return step.compiled, model.call_arrays(given, step.compiled.inputs, model.step)
 
     def _filled(self, spec: TensorSpec, initial: float) -> Any:
         array = self.model.backend.zeros(tuple(map(int, spec.shape)), spec.dtype)

@@ -19,6 +19,7 @@ from graphnn.passes.partition_features import by_features, pairs_of
 from graphnn.passes.pipeline import clean_bodies, run_passes
 from graphnn.plan.memory import make_plan
 from graphnn.tiled import Tiled
+from training_steps import classifying_step
 
 BATCH, WIDE = 12, 768  # 2 to 4 workers get at least 1 KiB of so many float64
 
@@ -32,13 +33,7 @@ def mlp(*sizes, act="relu", between=None) -> gnn.Graph:
 
 
 def step_of(graph, optimizer="adam", batch=BATCH, freeze=(), dtype="float64") -> tuple[Program, list[np.ndarray]]:
-    model = gnn.Model(graph, dtype=dtype, device="reference")
-    if freeze:
-        model.freeze(*freeze)
-    trainer = gnn.Trainer(model, losses.CrossEntropy(), optimizer)
-    data = np.random.default_rng(0).normal(size=(batch, 20))
-    compiled, given = trainer.prepare(data, np.arange(batch) % 5)
-    return compiled.program, [np.array(given[name]) for name in compiled.inputs]
+    return classifying_step(graph, (batch, 20), 5, optimizer, freeze, dtype)
 
 
 def cut(program: Program, workers: int, batch: int = BATCH) -> Program:

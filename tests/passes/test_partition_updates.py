@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import graphnn as gnn
-from graphnn import layers, losses, optimizers
+from graphnn import layers, optimizers
 from graphnn.ir.builder import ProgramBuilder
 from graphnn.ir.program import Kind, Origin, Phase
 from graphnn.ir.tensor_spec import TensorSpec
@@ -15,6 +15,7 @@ from graphnn.ops.op import Tensor
 from graphnn.passes.partition import partition, sharded_inputs
 from graphnn.passes.partition_updates import partition_updates
 from graphnn.tiled import Tiled
+from training_steps import classifying_step
 
 
 def loops(program):
@@ -39,10 +40,8 @@ def step_program(optimizer):
     """An MLP with weights (48, 96), (96, 15) and small biases: its step in float64."""
     x = gnn.Input(("batch", 48))
     graph = gnn.Graph(x, layers.Linear(15, name="b")(layers.ReLU()(layers.Linear(96, name="a")(x))))
-    trainer = gnn.Trainer(gnn.Model(graph, dtype="float64", device="reference"), losses.CrossEntropy(), optimizer)
-    compiled, given = trainer.prepare(np.random.default_rng(0).normal(size=(32, 48)), np.arange(32) % 15)
-    program = partition(compiled.program, 4, sharded_inputs(compiled.program, 32))
-    return program, [np.array(given[name]) for name in compiled.inputs]
+    program, arrays = classifying_step(graph, (32, 48), 15, optimizer)
+    return partition(program, 4, sharded_inputs(program, 32)), arrays
 
 
 OPTIMIZERS = [

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import graphnn as gnn
-from graphnn import layers, losses, optimizers
+from graphnn import layers, optimizers
 from graphnn.ir.program import Phase, Program
 from graphnn.ir.verify import verify
 from graphnn.ops.evaluate import evaluate
@@ -16,6 +16,7 @@ from graphnn.passes.partition_updates import partition_updates
 from graphnn.passes.partition_weights import gradients_by_rows, products_by_rows
 from graphnn.plan.memory import make_plan
 from graphnn.tiled import Tiled
+from training_steps import classifying_step
 
 WORKERS = 2
 
@@ -25,13 +26,7 @@ def step_of(batch, optimizer="adam", graph=None, freeze=()) -> tuple[Program, li
     if graph is None:
         x = gnn.Input(("batch", 48))
         graph = gnn.Graph(x, layers.Linear(80, name="b")(layers.ReLU()(layers.Linear(96, name="a")(x))))
-    model = gnn.Model(graph, dtype="float64", device="reference")
-    if freeze:
-        model.freeze(*freeze)
-    trainer = gnn.Trainer(model, losses.CrossEntropy(), optimizer)
-    data = np.random.default_rng(0).normal(size=(batch, 48))
-    compiled, given = trainer.prepare(data, np.arange(batch) % 80)
-    return compiled.program, [np.array(given[name]) for name in compiled.inputs]
+    return classifying_step(graph, (batch, 48), 80, optimizer, freeze)
 
 
 def cut(program: Program, batch: int, tiles: int, workers: int = WORKERS) -> Program:

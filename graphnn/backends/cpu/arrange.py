@@ -11,7 +11,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from graphnn.backends.cpu.table import (
     PARTIAL,
@@ -30,9 +30,20 @@ from graphnn.backends.cpu.table import (
 from graphnn.plan.order import may_fail
 
 ROW_COST = 2**13  # bytes that a worker moves in the time that the driver and a small kernel need for a row
-Cut: TypeAlias = tuple[
-    int, int, int
-]  # tiles, bytes from one to the next, where the first one begins within those of all
+
+
+class Shares(NamedTuple):
+    """How bytes of an array are shared by tiles: equal shares give the same tiles the same bytes.
+
+    Args:
+        tiles: number of tiles.
+        nbytes: from a tile to the next.
+        start: where the first one begins within the bytes of all.
+    """
+
+    tiles: int
+    nbytes: int
+    start: int
 
 
 @dataclass(frozen=True)
@@ -44,14 +55,14 @@ class Access:
         start: the first byte.
         stop: behind the last one.
         writes: whether they may be written.
-        cut: how they are shared by tiles; None: any tile, or another row, may touch any of them.
+        shares: how they are shared by tiles; None: any tile, or another row, may touch any of them.
     """
 
     base: int
     start: int
     stop: int
     writes: bool
-    cut: Cut | None = None
+    shares: Shares | None = None
 
 
 def arrange(rows: Sequence[Row], workers: int, kept: Container[int] = ()) -> tuple[Row, ...]:
@@ -183,8 +194,8 @@ def accesses(rows: Iterable[Row], private: bool = True, turns: tuple[int, int, i
                 continue
             inside = nbytes + place.per_step * (turns[1] - 1) + place.per_outer * (turns[2] - 1)
             reach = inside if place.strided else inside + place.per_tile * (turns[0] - 1)
-            cut = _cut(place, inside, turns[0])
-            yield Access(place.base, place.offset, place.offset + reach, writes, cut)
+            shares = _shares(place, inside, turns[0])
+            yield Access(place.base, place.offset, place.offset + reach, writes, shares)
             if place.home is not None and place.worker <= 0:  # no other worker has its sum there
                 yield Access(place.home[0], place.home[1], place.home[1] + reach, writes)
         tiles, loop, _ = turns
@@ -196,12 +207,12 @@ def accesses(rows: Iterable[Row], private: bool = True, turns: tuple[int, int, i
             yield from accesses((*row.first, *row.later), private, (row.tiles, 1, 1))
 
 
-def _cut(place: Place, nbytes: int, tiles: int) -> Cut | None:
+def _shares(place: Place, nbytes: int, tiles: int) -> Shares | None:
     """How `nbytes` for each tile from there on are shared by the tiles, if no tile touches what is another one's."""
     if tiles == 1 or not place.per_tile or place.home is not None or place.base == PARTIAL:
         return None
     alone = not (place.per_step or place.per_outer) if place.strided else nbytes <= place.per_tile
-    return (tiles, place.per_tile, place.offset % (tiles * place.per_tile)) if alone else None
+    return Shares(tiles, place.per_tile, place.offset % (tiles * place.per_tile)) if alone else None
 
 
 def _touched(row: Row) -> Iterator[tuple[Place, int, bool]]:
@@ -217,7 +228,7 @@ def _touched(row: Row) -> Iterator[tuple[Place, int, bool]]:
         yield row.target, 8, True
 
 
-Stretches: TypeAlias = dict[int, dict[Cut | None, list[tuple[int, int]]]]  # by base and cut: disjoint, in order
+Stretches: TypeAlias = dict[int, dict[Shares | None, list[tuple[int, int]]]]  # by base and shares: disjoint, in order
 
 
 @dataclass
@@ -233,18 +244,18 @@ class Touched:
         touched = Touched()
         for access in found:
             for table in (touched.any, touched.written) if access.writes else (touched.any,):
-                table.setdefault(access.base, {}).setdefault(access.cut, []).append((access.start, access.stop))
+                table.setdefault(access.base, {}).setdefault(access.shares, []).append((access.start, access.stop))
         for table in (touched.any, touched.written):
-            for by_cut in table.values():
-                by_cut.update({cut: _joined(stretches) for cut, stretches in by_cut.items()})
+            for by_shares in table.values():
+                by_shares.update({shares: _joined(stretches) for shares, stretches in by_shares.items()})
         return touched
 
     def add(self, other: Touched) -> None:
         """Those of the other too."""
         for mine, its in ((self.written, other.written), (self.any, other.any)):
-            for base, by_cut in its.items():
+            for base, by_shares in its.items():
                 own = mine.setdefault(base, {})
-                own.update({cut: _joined([*own.get(cut, []), *stretches]) for cut, stretches in by_cut.items()})
+                own.update({shares: _joined([*own.get(shares, []), *found]) for shares, found in by_shares.items()})
 
     def conflicts(self, other: Touched) -> bool:
         """Whether a worker may write in the one what another worker touches in the other."""
@@ -252,10 +263,10 @@ class Touched:
         return any(
             _overlap(many, few)
             for mine, its in pairs
-            for base, by_cut in its.items()
-            for cut, few in by_cut.items()
-            for own_cut, many in mine.get(base, {}).items()
-            if cut is None or cut != own_cut
+            for base, by_shares in its.items()
+            for shares, few in by_shares.items()
+            for own, many in mine.get(base, {}).items()
+            if shares is None or shares != own
         )
 
 
