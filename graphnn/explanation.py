@@ -220,7 +220,9 @@ def _title_of(entry: Entry, section: Section) -> str:
     op, nodes = entry.step.op, _nodes(entry.origins)
     if isinstance(op, Tiled):
         workers = section.executable.workers if section.executable else 1
-        return f"{plural(op.tiles, 'tile')} on {plural(min(workers, op.tiles), 'worker')} · {nodes}"
+        by = f"in turn within a {'tile' if isinstance(entry.within[-1].op, Tiled) else 'turn'}" if entry.within else ""
+        by = by or f"on {plural(min(workers, op.tiles), 'worker')}"
+        return f"{plural(op.tiles, 'tile')} {by} · {nodes}"
     if isinstance(op, Scan):
         return f"{plural(op.length.__index__(), 'turn')}{' backwards' if op.reverse else ''} · {nodes}"
     return nodes

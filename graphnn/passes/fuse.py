@@ -6,7 +6,6 @@ reductions), and one contraction with an epilogue of elementwise instructions of
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -20,6 +19,7 @@ from graphnn.passes.gather_groups import Gathering
 from graphnn.passes.hoist import hoist
 from graphnn.passes.loop_nest import analyse
 from graphnn.passes.merge import merge_common
+from graphnn.passes.order import in_order
 from graphnn.passes.pipeline import Pass
 from graphnn.passes.prepare import prepare
 from graphnn.passes.recompute import Copies, recompute
@@ -88,7 +88,7 @@ def _assemble(flow: Flow, groups: Sequence[Copies]) -> Program:
     units = [(group.members[-1], _instruction(flow, group)) for group in groups if group.members]
     free = [number for number, role in enumerate(flow.roles) if role is Role.FREE]
     units += [(number, flow.instruction(number)) for number in free]
-    return replace(flow.program, instructions=_ordered(units))
+    return replace(flow.program, instructions=in_order(units))
 
 
 def _instruction(flow: Flow, group: Copies) -> Instruction:
@@ -134,29 +134,6 @@ def _is_flat(body: Program) -> bool:
     shapes = {i.outputs[0].spec.shape for i in body.instructions if isinstance(i.op, POINTWISE)}
     others = (i for i in body.instructions if not isinstance(i.op, POINTWISE))
     return len(shapes) == 1 and all(isinstance(i.op, Fill) and not i.op.shape for i in others)
-
-
-def _ordered(units: list[tuple[int, Instruction]]) -> tuple[Instruction, ...]:
-    """Inputs first; of those that are ready, the one whose last member stands first in the old order."""
-    maker = {value: unit for unit, (_, instruction) in enumerate(units) for value in instruction.outputs}
-    readers: dict[int, list[int]] = {}
-    waiting: list[int] = []
-    for unit, (_, instruction) in enumerate(units):
-        makers = {maker[value] for value in instruction.inputs if value in maker}
-        waiting.append(len(makers))
-        for made in makers:
-            readers.setdefault(made, []).append(unit)
-    ready = [(place, unit) for unit, (place, _) in enumerate(units) if not waiting[unit]]
-    heapq.heapify(ready)
-    order: list[Instruction] = []
-    while ready:
-        _, unit = heapq.heappop(ready)
-        order.append(units[unit][1])
-        for reader in readers.get(unit, ()):
-            waiting[reader] -= 1
-            if not waiting[reader]:
-                heapq.heappush(ready, (units[reader][0], reader))
-    return tuple(order)
 
 
 # What a backend with kernels for groups wants behind the standard passes. Slices first meet products inside of loops,

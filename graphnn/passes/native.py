@@ -14,6 +14,7 @@ from graphnn.passes.partition_tiles import choose_tiles
 from graphnn.passes.partition_updates import partition_updates
 from graphnn.passes.partition_weights import gradients_by_rows
 from graphnn.passes.pipeline import Pass, clean_bodies
+from graphnn.passes.stream import stream
 from graphnn.passes.widen_half import widen_half
 
 
@@ -40,10 +41,13 @@ def native_passes(workers: int, l2_bytes: int, supported: Callable[[Instruction]
     def cut_updates(program: Program) -> Program:
         return partition_updates(program, workers)
 
+    def cut_rows(program: Program) -> Program:
+        return stream(program, workers, l2_bytes)
+
     def take_apart(program: Program) -> Program:
         return unfuse(program, supported)
 
-    return *LOOP_PASSES, widen_half, cut_batch, cut_updates, clean_bodies, fuse, take_apart
+    return *LOOP_PASSES, widen_half, cut_batch, cut_rows, cut_updates, clean_bodies, fuse, take_apart
 
 
 def batch_of(program: Program) -> int:

@@ -14,7 +14,7 @@ from graphnn.ops.pooling import PoolingOp
 from graphnn.ops.random import RandomBits
 from graphnn.ops.reduction import Max, Min, Reduction, Sum
 from graphnn.passes.partition_moves import MOVES, Rule, made_part
-from graphnn.passes.partition_state import Cut, Local, Site, State, aligned
+from graphnn.passes.partition_state import Cut, Local, Site, State, aligned, part
 from graphnn.tiled import Combine
 
 ELEMENTWISE = (Elementwise, Where, Cast, StopGradient)
@@ -114,10 +114,11 @@ def generated(site: Site, cut: Cut) -> tuple[Local, bool] | None:
         What it does, and whether the number of its first element is a further input; None: the value is handed over.
     """
     if isinstance(site.op, RandomBits):
-        if cut.axis != 0 or cut.blocks != 1:
-            return None
-        shape = (site.outputs[0].shape[0] // site.tiles, *site.outputs[0].shape[1:])
-        return Local(RandomBits(shape, site.op.stream), (None,), (cut,)), True
+        whole = site.outputs[0].shape
+        if any(int(size) != 1 for size in whole[: cut.axis]) or cut.blocks != 1:
+            return None  # a tile's words are not one stretch
+        shape = part(whole, cut, site.tiles)
+        return Local(RandomBits(shape, site.op.stream), (None,) * len(site.inputs), (cut,)), True
     if isinstance(site.op, ELEMENTWISE):
         inputs: tuple[State, ...] = tuple(aligned(spec, site.outputs[0], cut) for spec in site.inputs)
         return Local(site.op, inputs, (cut,)), False

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from graphnn.ir.builder import ProgramBuilder
 from graphnn.ir.program import Instruction, Value
+from graphnn.ops.arithmetic import Add
 from graphnn.ops.creation import Fill
 from graphnn.ops.op import Op
 from graphnn.ops.shape import Transpose
@@ -81,7 +82,8 @@ class TileBuilder:
         local, needs_first = found
         inputs = [self.get(x, wanted, depth + 1) for x, wanted in zip(maker.inputs, local.inputs, strict=True)]
         if needs_first and self._first is not None:
-            inputs.append(self._first(value.spec.size // self.tiles))
+            first = self._first(value.spec.size // self.tiles)
+            inputs[1:] = [append(self.builder, Add(), *inputs[1:], first) if inputs[1:] else first]
         return self._emit(maker, local.op, inputs)[0]
 
     def _make_whole(self, maker: Instruction, depth: int) -> Value | None:

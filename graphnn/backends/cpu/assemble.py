@@ -2,28 +2,16 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
 from graphnn.backends.cpu.kernel import Kernel, Specs
 from graphnn.backends.cpu.strided_parts import InPlace, Work
-from graphnn.backends.cpu.table import (
-    PARTIAL,
-    PRIVATE,
-    SCRATCH,
-    Call,
-    Copy,
-    Place,
-    Repeat,
-    Row,
-    Serial,
-    TileIndex,
-    Tiles,
-)
+from graphnn.backends.cpu.table import PRIVATE, SCRATCH, Call, Copy, Place, Repeat, Row
+from graphnn.backends.cpu.tile_loop import Part, TileLoop
 from graphnn.ir.program import Origin
 from graphnn.ir.tensor_spec import TensorSpec
-from graphnn.ops.arithmetic import Add, Maximum, Minimum
 from graphnn.ops.fused import Fused
 from graphnn.ops.op import Op
 from graphnn.ops.shape import Slice
@@ -33,9 +21,6 @@ from graphnn.plan.plan import Plan, Step, aligned
 from graphnn.scan import Scan
 from graphnn.tiled import Tiled
 
-COMBINE: dict[str, Op] = {"sum": Add(), "max": Maximum(), "min": Minimum()}
-SHARED_ELEMENTS = 2**12  # of a sum over workers: below, one worker alone is quicker
-WHOLE_LINES = 64  # elements; no two workers write into one cache line
 KernelOf = Callable[[Op, Specs, Specs], Kernel | None]
 Mover = Callable[[TensorSpec, int, int, bool], Kernel | None]  # whole, axis, parts, into the whole -> a strided copy
 
@@ -76,6 +61,8 @@ class Assembler:
         inputs, outputs = ([places[n] for n in numbers] for numbers in (step.inputs, step.outputs))
         if isinstance(step.op, Scan):
             return self._scan(step, step.op, inputs, outputs)
+        if isinstance(step.op, Tiled):
+            return TileLoop(self, works.plan, step, [_inside(place) for place in places]).repeated()
         if step.op.is_view and places[step.inputs[0]] == places[step.outputs[0]]:
             return []
         work = works.of(step)
@@ -124,23 +111,32 @@ class Assembler:
         read = (*work.inputs, *(made[position] for position in sums))
         return (op if op is not None and self._kernel_of(op, read, made) is not None else None), read, made
 
-    def _may_add(self, works: InPlace, number: int) -> bool:
+    def may_add(self, works: InPlace, number: int) -> bool:
         """Whether a result of a tile, which nothing else reads, can be added to the sum of the worker as it is made."""
         maker = works.maker_of_result(number)
         return maker is not None and self._adding(works.of(maker), [maker.outputs.index(number)])[0] is not None
 
-    def _private(self, nbytes: int) -> Place:
+    def private(self, nbytes: int) -> Place:
         """New memory of each worker."""
         place = Place(PRIVATE, self._free)
         self._free += aligned(nbytes)
         self.private_bytes = max(self.private_bytes, self._free)
         return place
 
+    @contextmanager
+    def memory(self) -> Generator[None]:
+        """What is taken of a worker's memory in this block is free behind it."""
+        start = self._free
+        try:
+            yield
+        finally:
+            self._free = start
+
     # -- loops --------------------------------------------------------------------------------------------------------
 
     def _scan(self, step: Step, op: Scan, inputs: Sequence[Place], outputs: Sequence[Place]) -> list[Row]:
         """Carries live at the places of the last carries; what the body makes of them is copied there after a turn."""
-        plan, start = make_plan(op.body), self._free
+        plan = make_plan(op.body)
         _, sequences, constants = op.split([_inside(place) for place in inputs])
         last, stacked, kept = op.split_outputs([_inside(place) for place in outputs])
         n_c, n_s = op.n_carries, op.n_sequences
@@ -149,188 +145,24 @@ class Assembler:
         steps = [
             _stepping(place, value) for place, value in zip(stacked, _output_bytes(plan)[n_c:], strict=True)
         ]  # fmt: skip
-        new = [self._private(size) for size in sizes[:n_c]]
-        arena = self._private(plan.arena_bytes)
         rows: list[Row] = [Copy(_stepping(k, n), c, n) for k, c, n in zip(kept, last, sizes, strict=False)]
-        rows += self.body(self.works(plan), [*last, *slices, *constants], [*new, *steps], arena)
+        with self.memory():
+            new = [self.private(size) for size in sizes[:n_c]]
+            arena = self.private(plan.arena_bytes)
+            rows += self.body(self.works(plan), [*last, *slices, *constants], [*new, *steps], arena)
         rows += [Copy(c, x, n) for c, x, n in zip(last, new, sizes, strict=False)]
-        self._free = start
         begin = [Copy(c, x, n) for c, x, n in zip(outputs[:n_c], inputs[:n_c], sizes, strict=False)]
         return [*begin, Repeat(op.length.__index__(), tuple(rows), op.reverse, step)]
 
-    def tiled(self, plan: Plan, step: Step, places: Sequence[Place]) -> list[Row]:
-        """The rows of a Tiled step: tiles for all workers, then the combination of what they have summed up.
-
-        Barriers are for `arrange` to set.
-        """
-        op = step.op
-        if not isinstance(op, Tiled):
-            raise TypeError(op)
-        start = self._free
-        makers = {value: i.origin for i in op.body.instructions for value in i.outputs}
-        origins = [makers.get(value, Origin()) for value in op.body.outputs]
-        first, later, results = self._tile_programs(op, plan, step, places, origins)
-        sharing = min(self.workers, op.tiles)
-        combined = [
-            row
-            for n, axis, partial, origin in zip(step.outputs, op.output_axes, results, origins, strict=True)
-            if isinstance(axis, str)
-            for row in self._combine(COMBINE[axis], plan.buffers[n].spec, partial, places[n], sharing, origin)
-        ]
-        self._free = start
-        tiles = Tiles(op.tiles, first, later if op.tiles > self.workers else (), step)
-        return [tiles, *combined]
-
-    def _tile_programs(
-        self, op: Tiled, plan: Plan, step: Step, places: Sequence[Place], origins: Sequence[Origin]
-    ) -> tuple[tuple[Row, ...], tuple[Row, ...], list[Place]]:
-        """Rows of a worker's first tile and of those behind it, and where the first one leaves its results."""
-        before, first, later = _TileRows(), _TileRows(), _TileRows()
-        works = self.works(make_plan(op.body))
-        body, strided = works.plan, self._strided_outputs(op, plan, step, works)
-        inputs: list[Place] = []
-        for k, (n, axis) in enumerate(zip(step.inputs, op.input_axes, strict=True)):
-            inputs.append(self._tile_input(op, k, plan.buffers[n].spec, axis, places[n], works, before))
-        if op.with_index:
-            inputs.append(self._private(8))
-            before.rows.append(TileIndex(inputs[-1]))
-        arena = self._private(body.arena_bytes)
-        for n, axis, origin in zip(step.outputs, op.output_axes, origins, strict=True):
-            if isinstance(axis, str):
-                self._partial(COMBINE[axis], plan.buffers[n].spec, works, places[n], first, later, origin)
-            else:
-                self._joined(op, plan.buffers[n].spec, axis, places[n], n in strided, first, later, origin)
-        programs: list[tuple[Row, ...]] = []
-        for part in (first, later):  # a worker runs one after the other: they use the same memory
-            mark = self._free
-            programs.append((*before.rows, *self.body(works, inputs, part.places, arena, part.added), *part.rows))
-            self._free = mark
-        return programs[0], programs[1], first.places
-
-    def _tile_input(
-        self,
-        op: Tiled,
-        number: int,
-        spec: TensorSpec,
-        axis: int | None,
-        place: Place,
-        works: InPlace,
-        before: _TileRows,
-    ) -> Place:
-        """Where a tile finds its part of an input.
-
-        A part that is not contiguous is copied first, unless all who read it can read it where it is.
-        """
-        if axis is None:
-            return place
-        part, stride = _part(spec, axis, op.tiles)
-        if not _is_strided(spec, axis):
-            return replace(place, per_tile=stride)
-        moving = replace(place, per_tile=stride, strided=True)
-        if works.take(number, spec):
-            return moving
-        private, origin = self._private(part.nbytes), next((s.origin for s in works.readers(number)), Origin())
-        before.rows.append(self._move(spec, axis, op.tiles, moving, private, False, origin))
-        return private
-
-    def _strided_outputs(self, op: Tiled, plan: Plan, step: Step, works: InPlace) -> set[int]:
-        """The numbers of the buffers of which tiles write their parts into the whole."""
-        found: set[int] = set()
-        for made, number, axis in zip(works.plan.outputs, step.outputs, op.output_axes, strict=True):
-            spec = plan.buffers[number].spec
-            if isinstance(axis, int) and _is_strided(spec, axis) and works.take(made, spec):
-                found.add(number)
-        return found
-
-    def _joined(
-        self,
-        op: Tiled,
-        spec: TensorSpec,
-        axis: int,
-        place: Place,
-        in_whole: bool,
-        first: _TileRows,
-        later: _TileRows,
-        origin: Origin,
-    ) -> None:
-        """A tile writes its part of a result where it belongs; others than those `in_whole` are copied there."""
-        part, stride = _part(spec, axis, op.tiles)
-        strided = _is_strided(spec, axis)
-        target = replace(place, per_tile=stride, strided=strided)
-        if strided and not in_whole:
-            moving, target = target, self._private(part.nbytes)
-            row = self._move(spec, axis, op.tiles, target, moving, True, origin)
-            first.rows.append(row)
-            later.rows.append(row)
-        first.places.append(target)
-        later.places.append(target)
-
-    def _partial(
-        self,
-        op: Op,
-        spec: TensorSpec,
-        works: InPlace,
-        target: Place,
-        first: _TileRows,
-        later: _TileRows,
-        origin: Origin,
-    ) -> None:
-        """The first tile of a worker writes its result where the sum of the worker grows; the others are added.
-
-        The sum of worker 0 grows where the sum of all shall be.
-        """
-        total = Place(PARTIAL, self.partial_bytes, home=(target.base, target.offset))
-        self.partial_bytes += aligned(spec.nbytes)
-        number = works.plan.outputs[len(first.places)]
-        first.places.append(total)
-        if isinstance(op, Add) and self._may_add(works, number):
-            later.places.append(total)
-            later.added.add(number)
-            return
-        term = self._private(spec.nbytes)
-        later.places.append(term)
-        later.rows.append(self.call(op, (spec, spec), (spec,), (total, term, total), origin))
-
-    def _combine(
-        self, op: Op, spec: TensorSpec, partial: Place, target: Place, workers: int, origin: Origin
-    ) -> list[Row]:
-        """The results of all workers, in their order; of large ones each worker adds up a share of the elements."""
-        share = spec.size // workers // WHOLE_LINES * WHOLE_LINES if spec.size >= SHARED_ELEMENTS else 0
-        if workers == 1 or not share:
-            return [Serial(tuple(self._add_up(op, spec, partial, target, workers, origin)))]
-        itemsize = spec.nbytes // spec.size
-        part, rest = TensorSpec((share,), spec.dtype), TensorSpec((spec.size - share * workers,), spec.dtype)
-        first, goal = (replace(place, per_tile=part.nbytes) for place in (partial, target))
-        shared = tuple(self._add_up(op, part, first, goal, workers, origin))
-        first, goal = (place.ahead(share * workers * itemsize) for place in (partial, target))
-        left = self._add_up(op, rest, first, goal, workers, origin) if rest.size else []
-        return [Tiles(workers, shared, (), None), *([Serial(tuple(left))] if left else [])]
-
-    def _add_up(
-        self, op: Op, spec: TensorSpec, partial: Place, target: Place, workers: int, origin: Origin
-    ) -> list[Row]:
-        parts = [replace(partial, worker=number) for number in range(workers)]
-        return [self.call(op, (spec, spec), (spec,), (target, part, target), origin) for part in parts[1:]]
-
-    def _move(
-        self, spec: TensorSpec, axis: int, parts: int, source: Place, target: Place, into_whole: bool, origin: Origin
-    ) -> Row:
-        kernel = self._mover(spec, axis, parts, into_whole)
+    def move(self, part: Part, places: tuple[Place, Place], out: bool, origin: Origin) -> Call:
+        """The row that copies a part from one place to another, out of the whole array or, for `out`, into it."""
+        kernel = self._mover(part.whole, part.axis, part.parts, out)
         if kernel is None:
             raise NotCoveredError("a part that is not contiguous")
-        part, _ = _part(spec, axis, parts)
-        whole = Slice((0,) * part.rank, part.shape, (1,) * part.rank)
-        reach = (part.nbytes, spec.nbytes) if into_whole else (spec.nbytes, part.nbytes)
-        return Call(kernel, (source, target), whole, (part,), (part,), None, origin, reach)
-
-
-class _TileRows:
-    """Places of the results of a tile, those that are added to what lies there, and rows around its body."""
-
-    def __init__(self) -> None:
-        self.places: list[Place] = []
-        self.added: set[int] = set()
-        self.rows: list[Row] = []
+        own, whole = part.spec, part.whole
+        copy = Slice((0,) * own.rank, own.shape, (1,) * own.rank)
+        reach = (own.nbytes, whole.nbytes) if out else (whole.nbytes, own.nbytes)
+        return Call(kernel, places, copy, (own,), (own,), None, origin, reach)
 
 
 def bind(plan: Plan, inputs: Sequence[Place], outputs: Sequence[Place], arena: Place) -> tuple[list[Place], list[Row]]:
@@ -364,15 +196,3 @@ def _stepping(place: Place, nbytes: int) -> Place:
 
 def _output_bytes(plan: Plan) -> list[int]:
     return [plan.buffers[number].spec.nbytes for number in plan.outputs]
-
-
-def _is_strided(spec: TensorSpec, axis: int) -> bool:
-    """Whether a part along `axis` is more than one stretch of memory."""
-    return math.prod(int(n) for n in spec.shape[:axis]) != 1
-
-
-def _part(spec: TensorSpec, axis: int, tiles: int) -> tuple[TensorSpec, int]:
-    """The spec of a tile's part along `axis`, and the bytes from the start of one part to that of the next."""
-    shape = (*spec.shape[:axis], int(spec.shape[axis]) // tiles, *spec.shape[axis + 1 :])
-    stride = math.prod(int(n) for n in shape[axis:]) * TensorSpec((), spec.dtype).nbytes
-    return TensorSpec(shape, spec.dtype), stride

@@ -4,12 +4,12 @@ A table row is one of
 
     CALL     function, first argument, arguments, first size     a kernel
     COPY     target argument, source argument, bytes
-    LOOP     turns, first row, last row, backwards               the body of a scan; `step` counts its turns, `outer`
-                                                                 those of the loop around it
+    LOOP     turns, first row, last row, backwards, start        a loop of one worker; `step` counts its turns, from
+                                                                 `start` on, `outer` those of the loop around it
     TILES    tiles, first row, last row, first later, last later     each worker runs its share of the tiles
     SERIAL   first row, last row, worker                         by one worker alone
     BARRIER  -                                                   all workers wait for each other
-    INDEX    argument                                            writes the number of the tile there
+    INDEX    argument, of the turn                               writes the number of the tile, or of the turn, there
 
 An argument is (base, offset, bytes per tile, bytes per step, bytes per outer step, bytes per worker, home, home
 offset): its address is bases[base] + offset + worker * bytes per worker, or for worker 0 bases[home] + home offset,
@@ -176,7 +176,7 @@ class _Walker:
     def _loop(self) -> None:
         f, b = self.f, self.f.builder
         turns, backwards = self._number(1), self._number(4)
-        with f.loop(turns) as each:
+        with f.loop(turns, start=self._number(5)) as each:
             mirrored = b.sub(b.sub(turns, const(1)), each.index)
             step = b.select(b.icmp_signed("!=", backwards, const(0)), mirrored, each.index)
             self._walk(self._number(2), self._number(3), self.tile, step, outer=self.step)
@@ -202,8 +202,10 @@ class _Walker:
             emit_barrier(self.f, self.barrier)
 
     def _index(self) -> None:
-        target = self.f.builder.inttoptr(self._address(self._number(1)), POINTER)
-        self.f.store(self.tile, target, 0, "int64")
+        b = self.f.builder
+        target = b.inttoptr(self._address(self._number(1)), POINTER)
+        number = b.select(b.icmp_signed("!=", self._number(2), const(0)), self.step, self.tile)
+        self.f.store(number, target, 0, "int64")
 
     def _walk(self, first: Value, last: Value, tile: Value, step: Value = NONE, outer: Value = NONE) -> None:
         self.f.builder.call(self.function, [self.fields, first, last, self.worker, self.workers, tile, step, outer])

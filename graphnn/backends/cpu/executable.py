@@ -30,6 +30,7 @@ from graphnn.backends.cpu.table import (
     flatten,
 )
 from graphnn.backends.cpu.threads import Pool
+from graphnn.backends.cpu.tile_loop import TileLoop
 from graphnn.backends.cpu.timing import Calls, Log, interpreted_call
 from graphnn.backends.fork_lock import ForkLock
 from graphnn.ir.program import Kind
@@ -77,7 +78,7 @@ def assemble(plan: Plan, assembler: Assembler) -> Assembled:
 
 def _top_rows(assembler: Assembler, works: InPlace, step: Step, places: Sequence[Place]) -> list[Row]:
     if isinstance(step.op, Tiled):
-        return assembler.tiled(works.plan, step, places)
+        return TileLoop(assembler, works.plan, step, places).shared()
     rows = assembler.step(works, step, places)
     return [Serial(tuple(rows))] if rows else []
 

@@ -86,12 +86,13 @@ class Copy:
 
 @dataclass(frozen=True, eq=False)
 class Repeat:
-    """A loop over steps."""
+    """A loop over steps: turns start..turns-1."""
 
     turns: int
     rows: tuple[Row, ...]
     backwards: bool
     step: Step
+    start: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,9 +120,10 @@ class Barrier:
 
 @dataclass(frozen=True, eq=False)
 class TileIndex:
-    """The number of the tile is written here."""
+    """The number of the tile, or of the turn of the loop, is written here."""
 
     target: Place
+    of_turn: bool = False
 
 
 Row: TypeAlias = Call | Copy | Repeat | Tiles | Serial | Barrier | TileIndex
@@ -195,7 +197,7 @@ class _Flattening:
             case Copy():
                 yield from (RowKind.COPY, self._argument(row.target), self._argument(row.source), row.nbytes)
             case Repeat():
-                yield from (RowKind.LOOP, row.turns, *self._range(row.rows, waiting), int(row.backwards))
+                yield from (RowKind.LOOP, row.turns, *self._range(row.rows, waiting), int(row.backwards), row.start)
             case Tiles():
                 ranges = (*self._range(row.first, waiting), *self._range(row.later, waiting))
                 yield from (RowKind.TILES, row.tiles, *ranges)
@@ -204,7 +206,7 @@ class _Flattening:
             case Barrier():
                 yield RowKind.BARRIER
             case TileIndex():
-                yield from (RowKind.INDEX, self._argument(row.target))
+                yield from (RowKind.INDEX, self._argument(row.target), int(row.of_turn))
 
     def _range(self, rows: Sequence[Row], waiting: list[tuple[int, Sequence[Row]]]) -> tuple[int, int]:
         first = self._reserve(len(rows))

@@ -100,7 +100,7 @@ def _walk(rows: Sequence[Row], within: tuple[Step, ...], times: int, workers: in
             case Serial():
                 yield from _walk(row.rows, within, times, workers)
             case Repeat():
-                yield from _walk(row.rows, (*within, row.step), times * row.turns, workers)
+                yield from _walk(row.rows, (*within, row.step), times * (row.turns - row.start), workers)
             case Tiles():
                 first, inside = min(row.tiles, workers), within if row.step is None else (*within, row.step)
                 yield from _walk(row.first, inside, times * first, workers)
