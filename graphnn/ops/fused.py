@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, final
 
 from graphnn.errors import ShapeError
-from graphnn.ir.program import Program
+from graphnn.ir.program import Instruction, Kind, Origin, Program, Value
 from graphnn.ir.tensor_spec import TensorSpec
 from graphnn.ops.evaluate import evaluate
 from graphnn.ops.op import Array, ArrayModule, Op
@@ -46,3 +47,14 @@ class Fused(Op):
     def __repr__(self) -> str:
         """The names of the ops in it, in order."""
         return f"Fused({', '.join(instruction.op.name for instruction in self.body.instructions)})"
+
+
+def as_group(
+    op: Op, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], origin: Origin | None = None
+) -> Fused:
+    """The op as a group of its own, or as it is if it is one."""
+    if isinstance(op, Fused):
+        return op
+    given = tuple(Value(f"in_{n}", spec, Kind.INPUT) for n, spec in enumerate(inputs))
+    made = tuple(Value(f"out_{n}", spec, Kind.INTERMEDIATE) for n, spec in enumerate(outputs))
+    return Fused(Program(given, (Instruction(op, given, made, origin or Origin()),), made))

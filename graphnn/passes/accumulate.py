@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from graphnn.ir.program import Instruction, Kind, Program, Value
 from graphnn.ir.tensor_spec import TensorSpec
 from graphnn.ops.arithmetic import Add
-from graphnn.ops.fused import Fused
+from graphnn.ops.fused import Fused, as_group
 from graphnn.ops.op import Op
 from graphnn.passes.fuse import contraction_of
 
@@ -24,7 +24,8 @@ def accumulating(op: Op, inputs: Specs, outputs: Specs, added: Sequence[int]) ->
         outputs: likewise.
         added: positions of outputs, each once.
     """
-    body = op.body if isinstance(op, Fused) else _alone(op, inputs, outputs)
+    group = as_group(op, inputs, outputs)
+    body = group.body
     if contraction_of(body) is None:
         return None
     totals = tuple(Value(f"total_{n}", outputs[n], Kind.INPUT) for n in added)
@@ -34,11 +35,5 @@ def accumulating(op: Op, inputs: Specs, outputs: Specs, added: Sequence[int]) ->
     )
     results = dict(zip(added, sums, strict=True))
     made = tuple(results.get(n, value) for n, value in enumerate(body.outputs))
-    places = (*(op.in_place if isinstance(op, Fused) else ()), *((len(inputs) + k, n) for k, n in enumerate(added)))
+    places = (*group.in_place, *((len(inputs) + k, n) for k, n in enumerate(added)))
     return Fused(Program((*body.inputs, *totals), (*body.instructions, *adding), made), places)
-
-
-def _alone(op: Op, inputs: Specs, outputs: Specs) -> Program:
-    given = tuple(Value(f"in_{n}", spec, Kind.INPUT) for n, spec in enumerate(inputs))
-    made = tuple(Value(f"out_{n}", spec, Kind.INTERMEDIATE) for n, spec in enumerate(outputs))
-    return Program(given, (Instruction(op, given, made),), made)

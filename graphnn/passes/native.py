@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from graphnn.ir.program import Instruction, Kind, Program, Value
 from graphnn.passes.fuse import LOOP_PASSES, fuse, unfuse
+from graphnn.passes.layouts import turn_products, write_as_read
 from graphnn.passes.partition import partition, sharded_inputs
 from graphnn.passes.partition_features import by_features
 from graphnn.passes.partition_state import NOTHING
@@ -47,7 +48,18 @@ def native_passes(workers: int, l2_bytes: int, supported: Callable[[Instruction]
     def take_apart(program: Program) -> Program:
         return unfuse(program, supported)
 
-    return *LOOP_PASSES, widen_half, cut_batch, cut_rows, cut_updates, clean_bodies, fuse, take_apart
+    return (
+        *LOOP_PASSES,
+        turn_products,
+        widen_half,
+        cut_batch,
+        cut_rows,
+        cut_updates,
+        clean_bodies,
+        fuse,
+        write_as_read,
+        take_apart,
+    )
 
 
 def batch_of(program: Program) -> int:

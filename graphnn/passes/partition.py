@@ -21,7 +21,8 @@ from graphnn.passes.partition_early import statistics_first
 from graphnn.passes.partition_scan import part_of_batch
 from graphnn.passes.partition_schedule import Schedule
 from graphnn.passes.partition_state import NOTHING, Cut, Decided, State, can_cut, part_spec
-from graphnn.passes.partition_tile import TileBuilder, append
+from graphnn.passes.partition_tile import TileBuilder
+from graphnn.passes.rewrite import append
 from graphnn.tiled import INDEX, Combine, Tiled
 
 

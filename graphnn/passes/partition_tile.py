@@ -12,6 +12,7 @@ from graphnn.ops.op import Op
 from graphnn.ops.shape import Transpose
 from graphnn.passes.partition_rules import generated
 from graphnn.passes.partition_state import Local, Site, State
+from graphnn.passes.rewrite import append
 
 LONGEST_CHAIN = 50  # instructions; a longer chain of values that a tile could make is computed whole, and handed over
 
@@ -38,11 +39,6 @@ def _is_zero(maker: Instruction | None) -> bool:
 def _swaps_last(order: Sequence[int]) -> bool:
     rank = len(order)
     return rank > 1 and tuple(order) == (*range(rank - 2), rank - 1, rank - 2)
-
-
-def append(builder: ProgramBuilder, op: Op, *inputs: Value) -> Value:
-    """The output of one more instruction."""
-    return builder.emit(op, inputs)[0]
 
 
 class TileBuilder:

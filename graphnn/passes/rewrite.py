@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from graphnn.ir.builder import ProgramBuilder
 from graphnn.ir.program import Instruction, Program, Value
+from graphnn.ops.op import Op
 
 Visit = Callable[[ProgramBuilder, Instruction, tuple[Value, ...]], Sequence[Value] | None]
 
@@ -37,3 +38,8 @@ def keep(builder: ProgramBuilder, instruction: Instruction, inputs: tuple[Value,
         instruction = Instruction(instruction.op, inputs, instruction.outputs, instruction.origin)
     builder.instructions.append(instruction)
     return instruction.outputs
+
+
+def append(builder: ProgramBuilder, op: Op, *inputs: Value) -> Value:
+    """The output of one more instruction."""
+    return builder.emit(op, inputs)[0]

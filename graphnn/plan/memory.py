@@ -7,7 +7,7 @@ from collections import Counter
 from graphnn.ir.program import Instruction, Kind, Program, Value
 from graphnn.ir.tensor_spec import TensorSpec
 from graphnn.ops.op import Op
-from graphnn.plan.order import Overwriting, may_fail, order_for_memory
+from graphnn.plan.order import UNCHANGED, Overwriting, may_fail, order_for_memory
 from graphnn.plan.place import Block, live_peak, place
 from graphnn.plan.plan import Buffer, Plan, Step
 
@@ -134,7 +134,7 @@ class _Assignment:
             return None
         if _op(instruction).is_view:
             sources = dict.fromkeys(instruction.inputs)
-            return next((s for s in sources if s.kind is Kind.INTERMEDIATE and s not in self.results), None)
+            return next((s for s in sources if s.kind in UNCHANGED and s not in self.results), None)
         candidates = dying.get(value.spec, [])
         found = next((source for source in candidates if self._over.may(instruction, source, value)), None)
         if found is not None:

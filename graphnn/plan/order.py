@@ -11,6 +11,8 @@ from graphnn.ir.tensor_spec import TensorSpec
 from graphnn.ops.op import Op
 from graphnn.plan.plan import aligned
 
+UNCHANGED = (Kind.INTERMEDIATE, Kind.INPUT)  # views may show these: no new value of a parameter is written over them
+
 
 def order_for_memory(program: Program) -> Program:
     """The same instructions in an order with the smaller peak: as they stand, or greedily freeing.
@@ -115,8 +117,8 @@ class _Memory:
     def _find_root(self, instruction: Instruction, value: Value) -> Value:
         op = instruction.op
         source = instruction.inputs[0] if isinstance(op, Op) and op.is_view else value
-        shares = source.kind is Kind.INTERMEDIATE and source not in self._results and value not in self._results
-        return self._root.get(source, value) if shares else value
+        shares = source.kind in UNCHANGED and source not in self._results and value not in self._results
+        return self._root.get(source, source) if shares else value
 
     def taken(self, instruction: Instruction) -> int:
         """Bytes that its outputs need."""

@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from graphnn.backends.cpu.kernel import Kernel, Specs
-from graphnn.ir.program import Instruction, Kind, Origin, Program, Value
+from graphnn.ir.program import Instruction, Kind, Origin, Value
 from graphnn.ir.tensor_spec import TensorSpec
-from graphnn.ops.fused import Fused
+from graphnn.ops.fused import Fused, as_group
 from graphnn.ops.linalg import MatMul
 from graphnn.ops.op import Op
 from graphnn.ops.shape import Slice
@@ -130,14 +130,7 @@ def _writing(work: Work, places: Sequence[int], whole: TensorSpec) -> Work | Non
 
 def _as_group(work: Work) -> Fused | None:
     """The group that it is; a product by itself becomes one."""
-    op: Op = work.op
-    if isinstance(op, Fused):
-        return op
-    if not isinstance(op, MatMul):
-        return None
-    inputs = tuple(Value(f"in_{n}", spec, Kind.INPUT) for n, spec in enumerate(work.inputs))
-    outputs = tuple(Value(f"out_{n}", spec, Kind.INTERMEDIATE) for n, spec in enumerate(work.outputs))
-    return Fused(Program(inputs, (Instruction(work.op, inputs, outputs),), outputs))
+    return as_group(work.op, work.inputs, work.outputs) if isinstance(work.op, Fused | MatMul) else None
 
 
 def _origin_of(group: Fused) -> Origin:

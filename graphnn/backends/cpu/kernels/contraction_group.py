@@ -1,6 +1,7 @@
 """A contraction with transposed operands and an elementwise epilogue, as one kernel.
 
-Transposes are strides; the epilogue runs on the sums while they are in registers.
+Transposes are strides, those of results too if columns stay innermost; the epilogue runs on the sums while they are in
+registers.
 """
 
 from __future__ import annotations
@@ -76,31 +77,69 @@ def emit_contraction_group(op: Op, inputs: Specs, outputs: Specs, target: Target
 
 @dataclass(frozen=True, eq=False)
 class _Group:
-    """The parts of a body: where values lie that are not computed, the contraction, the epilogue in order."""
+    """The parts of a body: where values lie that are not computed, the contraction, the epilogue in order.
+
+    Args:
+        sources: of the values that are not computed.
+        contraction: the product or convolution.
+        epilogue: elementwise work, and transposes of computed values.
+        order: of the axes behind such a transpose; there is one for all.
+        moved: the values behind it.
+    """
 
     sources: dict[Variable, _Source]
     contraction: Instruction
     epilogue: tuple[Instruction, ...]
+    order: tuple[int, ...]
+    moved: frozenset[Variable]
 
 
 def _group(body: Program) -> _Group | None:
     """None where an instruction has no place in a group."""
     sources: dict[Variable, _Source] = {value: dense(i, value.spec) for i, value in enumerate(body.inputs)}
-    contractions: list[Instruction] = []
-    epilogue: list[Instruction] = []
-    shape: tuple[object, ...] = next((i.outputs[0].spec.shape for i in body.instructions if _contracts(i)), ())
+    contractions = [i for i in body.instructions if _contracts(i)]
+    if len(contractions) != 1:
+        return None
+    epilogue = _EpilogueMembers(contractions[0])
     for instruction in body.instructions:
         source = _source(instruction, sources)
         if source is not None:
             sources[instruction.outputs[0]] = source
-        elif _contracts(instruction):
-            contractions.append(instruction)
-        elif isinstance(instruction.op, (*POINTWISE, StopGradient)) and instruction.outputs[0].spec.shape == shape:
-            epilogue.append(instruction)
-        else:
+        elif not _contracts(instruction) and not epilogue.take(instruction, sources):
             return None
-    alone = len(contractions) == 1 and all(value not in sources for value in body.outputs)
-    return _Group(sources, contractions[0], tuple(epilogue)) if alone else None
+    if any(value in sources for value in body.outputs):
+        return None
+    return _Group(sources, contractions[0], tuple(epilogue.members), epilogue.order, frozenset(epilogue.moved))
+
+
+class _EpilogueMembers:
+    """Collects what runs on the sums, before and behind one transpose."""
+
+    def __init__(self, contraction: Instruction):
+        (made,) = contraction.outputs
+        self._shape = made.spec.shape
+        self.order = tuple(range(made.spec.rank))
+        self.members: list[Instruction] = []
+        self.moved: set[Variable] = set()
+
+    def take(self, instruction: Instruction, sources: dict[Variable, _Source]) -> bool:
+        """Whether it has a place here."""
+        computed = [value for value in instruction.inputs if value not in sources]
+        behind = [value in self.moved for value in computed]
+        if isinstance(instruction.op, Transpose):
+            if not computed or behind[0] or self.moved or instruction.op.order[-1] != len(self.order) - 1:
+                return False
+            self.order = instruction.op.order
+            self.moved.add(instruction.outputs[0])
+        elif not isinstance(instruction.op, (*POINTWISE, StopGradient)) or (any(behind) and not all(behind)):
+            return False
+        else:
+            shape = tuple(self._shape[axis] for axis in self.order) if any(behind) else self._shape
+            if instruction.outputs[0].spec.shape != shape:
+                return False
+            self.moved.update(instruction.outputs if any(behind) else ())
+        self.members.append(instruction)
+        return True
 
 
 def _contracts(instruction: Instruction) -> bool:
@@ -167,24 +206,42 @@ def _tensors(fused: Fused, group: _Group, result: Variable, wholes: Specs) -> Te
         wholes: specs of the arrays whose beginnings are written.
     """
     body = fused.body
-    read = dict.fromkeys(v for i in group.epilogue for v in i.inputs if isinstance(group.sources.get(v), Operand))
+    read = dict.fromkeys(key for i in group.epilogue for key in _read(i, group))
     inputs = []
-    for value in read:
+    for value, moved in read:
         source = group.sources[value]
         if isinstance(source, Operand):
+            source = _moved_back(source, group.order) if moved else source
             if source.shape and source.shape[-1] != 1 and source.strides[-1] not in (0, 1):
                 return None
             inputs.append((source, value.spec.dtype))
-    outputs = [
-        (replace(dense(len(body.inputs) + i, whole), shape=dense(0, value.spec).shape), value.spec.dtype)
-        for i, (value, whole) in enumerate(zip(body.outputs, wholes, strict=True))
-    ]
+    outputs = []
+    for i, (value, whole) in enumerate(zip(body.outputs, wholes, strict=True)):
+        own = replace(dense(len(body.inputs) + i, whole), shape=dense(0, value.spec).shape)
+        outputs.append((_moved_back(own, group.order) if value in group.moved else own, value.spec.dtype))
     if not group.epilogue and body.outputs == (result,):
         return Tensors((), tuple(outputs))
     epilogue = _Epilogue(group, tuple(read), result, body.outputs)
     places = {operand.pointer: n for n, (operand, _) in enumerate(inputs)}  # an input, or a part of it
     over = tuple((places[i], o) for i, o in fused.in_place if i in places)
     return Tensors(tuple(inputs), tuple(outputs), epilogue.compute, _weight(group.epilogue), over)
+
+
+_Key: TypeAlias = tuple[Variable, bool]  # a value, and whether it is seen behind the transpose
+
+
+def _read(instruction: Instruction, group: _Group) -> list[_Key]:
+    """The operands of an instruction that lie in memory."""
+    moved = instruction.outputs[0] in group.moved
+    return [(v, moved) for v in instruction.inputs if isinstance(group.sources.get(v), Operand)]
+
+
+def _moved_back(operand: Operand, order: tuple[int, ...]) -> Operand:
+    """What broadcasts to a transposed result, with the axes in the order of the contraction."""
+    missing = len(order) - len(operand.shape)
+    shape, strides = (1,) * missing + operand.shape, (0,) * missing + operand.strides
+    places = [order.index(axis) for axis in range(len(order))]
+    return Operand(operand.pointer, tuple(shape[k] for k in places), tuple(strides[k] for k in places))
 
 
 def _weight(instructions: Sequence[Instruction]) -> int:
@@ -201,24 +258,26 @@ class _Epilogue:
     """The elementwise instructions, for one vector."""
 
     group: _Group
-    read: tuple[Variable, ...]
+    read: tuple[_Key, ...]
     result: Variable
     outputs: tuple[Variable, ...]
 
     def compute(self, f: Function, total: Value, operands: list[Value]) -> list[Value]:
         """One vector for each output."""
-        values = dict(zip(self.read, operands, strict=True)) | {self.result: total}
+        values = dict(zip(self.read, operands, strict=True)) | {(self.result, False): total}
         for instruction in self.group.epilogue:
-            values[instruction.outputs[0]] = self._one(f, instruction, values, total.type.count)
-        return [values[value] for value in self.outputs]
+            made = instruction.outputs[0]
+            values[made, made in self.group.moved] = self._one(f, instruction, values, total.type.count)
+        return [values[value, value in self.group.moved] for value in self.outputs]
 
-    def _one(self, f: Function, instruction: Instruction, values: dict[Variable, Value], lanes: int) -> Value:
-        given = []
+    def _one(self, f: Function, instruction: Instruction, values: dict[_Key, Value], lanes: int) -> Value:
+        if isinstance(instruction.op, Transpose):
+            return values[instruction.inputs[0], False]
+        moved, given = instruction.outputs[0] in self.group.moved, []
         for value in instruction.inputs:
             source = self.group.sources.get(value)
-            given.append(
-                emit_number(source.value, source.dtype, lanes) if isinstance(source, _Number) else values[value]
-            )
+            number = emit_number(source.value, source.dtype, lanes) if isinstance(source, _Number) else None
+            given.append(values[value, moved] if number is None else number)
         if isinstance(instruction.op, StopGradient):
             return given[0]
         op, dtypes = instruction.op, [value.spec.dtype for value in instruction.inputs]
