@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from graphnn.ir.builder import ProgramBuilder
 from graphnn.ir.program import Instruction, Value
 from graphnn.ops.arithmetic import Add
-from graphnn.ops.creation import Fill
+from graphnn.ops.comparison import Comparison
+from graphnn.ops.creation import Cast, Fill, Iota
 from graphnn.ops.op import Op
-from graphnn.ops.shape import Transpose
+from graphnn.ops.shape import BroadcastTo, Reshape, Transpose
 from graphnn.passes.partition_rules import generated
-from graphnn.passes.partition_state import Local, Site, State
+from graphnn.passes.partition_state import Cut, Local, Site, State, part
 from graphnn.passes.rewrite import append
 
+MUCH_SMALLER = 16  # times
 LONGEST_CHAIN = 50  # instructions; a longer chain of values that a tile could make is computed whole, and handed over
 
 Leaf = Callable[[Value, State], Value]  # (a value from outside, its cut) -> what the tile is given
@@ -39,6 +42,17 @@ def _is_zero(maker: Instruction | None) -> bool:
 def _swaps_last(order: Sequence[int]) -> bool:
     rank = len(order)
     return rank > 1 and tuple(order) == (*range(rank - 2), rank - 1, rank - 2)
+
+
+def follows_from_positions(maker: Instruction, makers: Mapping[Value, Instruction]) -> bool:
+    """Whether it makes positions, or adds or compares such to each other or to what is much smaller."""
+    if isinstance(maker.op, Iota):
+        return True
+    if not isinstance(maker.op, Comparison | Add | BroadcastTo | Reshape):
+        return False
+    size = maker.outputs[0].spec.size
+    large = [value for value in maker.inputs if value.spec.size * MUCH_SMALLER > size]
+    return bool(large) and all(v in makers and follows_from_positions(makers[v], makers) for v in large)
 
 
 class TileBuilder:
@@ -69,10 +83,12 @@ class TileBuilder:
         maker = self._makers.get(value)
         if maker is None:
             return None
-        if state is None:
-            return self._make_whole(maker, depth)
+        if not isinstance(state, Cut):
+            return self._make_whole(maker, depth) if state is None else None
+        if isinstance(maker.op, Iota) and maker.op.axis == state.axis and state.blocks == 1:
+            return self._count_on(maker, maker.op, state)
         site = site_of(maker, (None,) * len(maker.inputs), self.tiles, {})
-        found = generated(site, state) if site is not None and not isinstance(state, str | None) else None
+        found = generated(site, state) if site is not None else None
         if found is None or (found[1] and self._first is None):
             return None
         local, needs_first = found
@@ -82,10 +98,26 @@ class TileBuilder:
             inputs[1:] = [append(self.builder, Add(), *inputs[1:], first) if inputs[1:] else first]
         return self._emit(maker, local.op, inputs)[0]
 
+    def _count_on(self, maker: Instruction, op: Iota, cut: Cut) -> Value | None:
+        """Positions along the cut axis: those of the first tile, and how many lie before this one."""
+        shape = part(op.shape, cut, self.tiles)
+        if self._first is None:
+            return None
+        first = self._first(int(shape[cut.axis]))
+        with self.builder.at(maker.origin):
+            own = append(self.builder, replace(op, shape=shape))
+            return append(self.builder, Add(), own, append(self.builder, Cast(op.dtype), first))
+
     def _make_whole(self, maker: Instruction, depth: int) -> Value | None:
-        """Constants, and transposed weights, which a matrix product reads as they lie: nothing is computed twice."""
-        if isinstance(maker.op, Fill) or (isinstance(maker.op, Transpose) and _swaps_last(maker.op.order)):
-            return self._emit(maker, maker.op, [self.get(value, None, depth + 1) for value in maker.inputs])[0]
+        """Constants, and transposed weights, which a matrix product reads as they lie: nothing is computed twice.
+
+        Of masks that follow from positions alone each tile computes what it needs: they are large, and soon made.
+        """
+        turned = isinstance(maker.op, Transpose) and _swaps_last(maker.op.order)
+        if isinstance(maker.op, Fill) or turned or follows_from_positions(maker, self._makers):
+            inputs = [self.get(value, None, depth + 1) for value in maker.inputs]
+            with self.builder.at(maker.origin):
+                return self.builder.emit(maker.op, inputs)[0]
         return None
 
     def _emit(self, origin: Instruction, op: Op, inputs: Sequence[Value]) -> tuple[Value, ...]:

@@ -14,6 +14,7 @@ from graphnn.ops.creation import Fill
 from graphnn.ops.linalg import MatMul
 from graphnn.ops.op import Op
 from graphnn.ops.shape import Transpose
+from graphnn.passes.partition_tile import follows_from_positions
 
 BLOWN = 4  # times as large as both operands: a product of that size is better made again than kept
 LONGEST = 24  # instructions that are made again for one region
@@ -129,7 +130,7 @@ def _region(table: _Table, own: Sequence[Instruction], large: frozenset[Value], 
     members = [again.reading(instruction) for instruction in own]
     if len(again.made) > LONGEST or not all(_is_blown(i) for i in again.made if isinstance(i.op, MatMul)):
         return None
-    members = _with_givens(table, [*again.made, *members])
+    members = _with_givens(table, [*again.made, *members], phase)
     made = {value for i in members for value in i.outputs}
     inside = frozenset(large & made | {value for i in again.made for value in i.outputs})
     products = tuple(i for i in members if isinstance(i.op, MatMul) and i.outputs[0] in inside and _is_blown(i))
@@ -161,20 +162,45 @@ class _Again:
         return self._known[value]
 
 
-def _with_givens(table: _Table, members: Sequence[Instruction]) -> list[Instruction]:
-    """With copies of constants, and of the transposes of what large products read row by row: it is cut as it lies."""
-    makers = {i: table.maker.get(i.inputs[0]) for i in members if _is_blown(i)}
-    sources = {maker.inputs[0] for maker in makers.values() if maker is not None and isinstance(maker.op, Transpose)}
-    copies: Copies = {}
-    made: list[Instruction] = []
+def _with_givens(table: _Table, members: Sequence[Instruction], phase: Phase) -> list[Instruction]:
+    """With copies of what is best made where it is used.
+
+    Constants, masks of positions, and the transposes of what large products read row by row: it is cut as it lies.
+    """
+    copying = _Copying(table.maker, _sources_of_rows(table, members), phase)
     own = {value for i in members for value in i.outputs}
-    for value in dict.fromkeys(v for i in members for v in i.inputs if v not in own):
-        maker = table.maker.get(value)
-        moves = maker is not None and isinstance(maker.op, Transpose) and maker.inputs[0] in sources
-        if maker is not None and (moves or isinstance(maker.op, Fill)):
-            copies[value] = Value(f"{value.name}_here", value.spec, value.kind)
-            made.append(Instruction(maker.op, maker.inputs, (copies[value],), maker.origin))
-    return [*made, *(renamed(i, copies) for i in members)]
+    copies = {v: copying.copy(v) for v in dict.fromkeys(v for i in members for v in i.inputs if v not in own)}
+    return [*copying.made, *(renamed(i, copies) for i in members)]
+
+
+def _sources_of_rows(table: _Table, members: Sequence[Instruction]) -> set[Value]:
+    makers = (table.maker.get(i.inputs[0]) for i in members if _is_blown(i))
+    return {maker.inputs[0] for maker in makers if maker is not None and isinstance(maker.op, Transpose)}
+
+
+class _Copying:
+    """Copies of instructions, each made once."""
+
+    def __init__(self, maker: Mapping[Value, Instruction], sources: set[Value], phase: Phase):
+        self._maker, self._sources, self._phase = maker, sources, phase
+        self._known: Copies = {}
+        self.made: list[Instruction] = []
+
+    def copy(self, value: Value) -> Value:
+        """The value as a copy makes it, or itself."""
+        maker = self._maker.get(value)
+        if maker is None or not self._is_copied(maker):
+            return value
+        if value not in self._known:
+            inputs = tuple(map(self.copy, maker.inputs))
+            self._known[value] = Value(f"{value.name}_here", value.spec, value.kind)
+            origin = replace(maker.origin, phase=self._phase)
+            self.made.append(Instruction(maker.op, inputs, (self._known[value],), origin))
+        return self._known[value]
+
+    def _is_copied(self, maker: Instruction) -> bool:
+        turned = isinstance(maker.op, Transpose) and maker.inputs[0] in self._sources
+        return turned or isinstance(maker.op, Fill) or follows_from_positions(maker, self._maker)
 
 
 def renamed(instruction: Instruction, table: Mapping[Value, Value]) -> Instruction:
