@@ -201,4 +201,5 @@ TWINS: dict[str, Twin] = {
     "skip_conv": skip_module,
     "bidirectional_lstm": bidirectional_lstm,
     "attention": attention,
+    "attention_long": attention,
 }

@@ -207,4 +207,5 @@ TWINS: dict[str, Twin] = {
     "skip_conv": partial(skip_module, halves=True),
     "bidirectional_lstm": bidirectional_lstm,
     "attention": attention,
+    "attention_long": attention,
 }

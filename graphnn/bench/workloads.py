@@ -190,6 +190,10 @@ _ALL = (
         "attention", "MultiHeadedAttentionModule, d 128, 8 heads, batch 8 x 64", MODULES, attention,
         {"x": (8, 64, 128)}, {"": (8, 64, 128)},
     ),
+    Workload(
+        "attention_long", "MultiHeadedAttentionModule, d 128, 8 heads, batch 1 x 2048", MODULES, attention,
+        {"x": (1, 2048, 128)}, {"": (1, 2048, 128)},
+    ),
 )  # fmt: skip
 WORKLOADS = {workload.name: workload for workload in _ALL}
 

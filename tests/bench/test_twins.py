@@ -14,7 +14,8 @@ from graphnn.bench.torch_layers import TorchLayers
 from graphnn.bench.workloads import WORKLOADS
 from graphnn.errors import GradientError, ParameterError
 
-STEPS = {"wavenet": 40, "wavenet_residual": 9, "bilstm": 5, "bidirectional_lstm": 5, "attention": 7}
+STEPS = {"wavenet": 40, "wavenet_residual": 9, "bilstm": 5, "bidirectional_lstm": 5}
+STEPS |= {"attention": 7, "attention_long": 9}
 NAMES = [name for name in WORKLOADS if name != "mlp_large"]  # it is mlp_small with other sizes
 COMPILED_BY_JAX = (
     "mlp_small",
