@@ -15,6 +15,7 @@ from graphnn.passes.partition_tiles import choose_tiles
 from graphnn.passes.partition_updates import partition_updates
 from graphnn.passes.partition_weights import gradients_by_rows
 from graphnn.passes.pipeline import Pass, clean_bodies
+from graphnn.passes.scale_rows import scale_rows
 from graphnn.passes.stream import stream
 from graphnn.passes.widen_half import widen_half
 
@@ -48,18 +49,8 @@ def native_passes(workers: int, l2_bytes: int, supported: Callable[[Instruction]
     def take_apart(program: Program) -> Program:
         return unfuse(program, supported)
 
-    return (
-        *LOOP_PASSES,
-        turn_products,
-        widen_half,
-        cut_batch,
-        cut_rows,
-        cut_updates,
-        clean_bodies,
-        fuse,
-        write_as_read,
-        take_apart,
-    )
+    before = (*LOOP_PASSES, scale_rows, turn_products, widen_half)
+    return *before, cut_batch, cut_rows, cut_updates, clean_bodies, fuse, write_as_read, take_apart
 
 
 def batch_of(program: Program) -> int:

@@ -13,7 +13,8 @@ from graphnn.ir.program import Instruction, Kind, Phase, Program, Value, users
 from graphnn.ops.creation import Fill
 from graphnn.ops.linalg import MatMul
 from graphnn.ops.op import Op
-from graphnn.ops.shape import Transpose
+from graphnn.ops.shape import Reshape, Transpose
+from graphnn.passes.flow import POINTWISE
 from graphnn.passes.partition_tile import follows_from_positions
 
 BLOWN = 4  # times as large as both operands: a product of that size is better made again than kept
@@ -97,6 +98,22 @@ class _Table:
                 needed.update(instruction.inputs)
         return behind & ahead
 
+    def with_followers(self, members: set[Instruction], phase: Phase) -> set[Instruction]:
+        """With elementwise work of the phase on what they make, and on nothing else but constants."""
+        made = {value for i in members for value in i.outputs}
+        found = set(members)
+        for instruction in self.instructions:
+            new = [v for v in instruction.inputs if not self._is_constant(v)]
+            follows = new and made.issuperset(new) and isinstance(instruction.op, (*POINTWISE, Reshape))
+            if follows and instruction.origin.phase is phase:
+                found.add(instruction)
+                made.update(instruction.outputs)
+        return found
+
+    def _is_constant(self, value: Value) -> bool:
+        maker = self.maker.get(value)
+        return maker is not None and isinstance(maker.op, Fill)
+
     def in_order(self, members: set[Instruction]) -> list[Instruction]:
         """By their places in the program."""
         return sorted(members, key=self.position.__getitem__)
@@ -110,7 +127,7 @@ def _of_phases(table: _Table, large: frozenset[Value]) -> list[Region] | None:
         own = {instruction for instruction in touching if instruction.origin.phase is phase}
         if not own:
             continue
-        members = table.closed(own)
+        members = table.with_followers(table.closed(own), phase)
         fits = all(i.origin.phase is phase and isinstance(i.op, Op) and _is_plain(i.op) for i in members)
         region = _region(table, table.in_order(members), large, phase) if fits and phase is not Phase.UPDATE else None
         if region is None:
