@@ -6,8 +6,8 @@ Behind the cut along the batch, before fusing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from graphnn.ir.program import Instruction, Kind, Program, Value
@@ -16,7 +16,7 @@ from graphnn.passes.dead import remove_dead
 from graphnn.passes.order import in_order
 from graphnn.passes.partition import partition
 from graphnn.passes.partition_tiles import divisors
-from graphnn.passes.stream_regions import Region, regions, renamed
+from graphnn.passes.stream_regions import Region, Table, regions, renamed
 from graphnn.tiled import Tiled
 
 LEAST = 2  # caches: values up to there are left as they are; of twice that size one is as quick in either way
@@ -49,16 +49,23 @@ def _with_streamed_body(op: Tiled, l2_bytes: int) -> Tiled:
 
 def _streamed(program: Program, workers: int, l2_bytes: int, levels: int) -> Program:
     """With a loop for each region, and loops in it as far as `levels` go."""
-    for region in reversed(regions(program, LEAST * l2_bytes)):  # backward ones first: then no other reads forward ones
-        fragment = _Fragment(program, region)
-        cut = _where_to_cut(fragment, workers, l2_bytes, levels)
-        made = fragment.cut(*cut) if cut is not None else None
-        if made is None:
-            continue
-        if levels > 1:
+    table = Table(program)
+    loops: list[_Loop] = []
+    for region in reversed(regions(table, LEAST * l2_bytes)):  # backward ones first: then no other reads forward ones
+        left = any(loop.region.component == region.component and loop.made is None for loop in loops)
+        made = None if left else _cut(_Fragment(table, region, loops), workers, l2_bytes, levels)
+        if made is not None and levels > 1:
             made = replace(made, instructions=tuple(_deeper(i, l2_bytes, levels - 1) for i in made.instructions))
-        program = fragment.replaced(made)
-    return program
+        loops.append(_Loop(region, made))
+    return _assembled(table, [loop for loop in loops if loop.made is not None])
+
+
+@dataclass(frozen=True, eq=False)
+class _Loop:
+    """A region, and what was made of it; None: it stays as it is."""
+
+    region: Region
+    made: Program | None
 
 
 def _deeper(instruction: Instruction, l2_bytes: int, levels: int) -> Instruction:
@@ -68,41 +75,75 @@ def _deeper(instruction: Instruction, l2_bytes: int, levels: int) -> Instruction
     return replace(instruction, op=replace(op, body=_streamed(op.body, 1, l2_bytes, levels)))
 
 
-def _where_to_cut(fragment: _Fragment, workers: int, l2_bytes: int, levels: int) -> tuple[int, int] | None:
-    """Axis of the large values, and number of parts: the one leading axis there is, else rows."""
+def _assembled(table: Table, loops: Sequence[_Loop]) -> Program:
+    """The program with the loops in the places of their regions, without those that would wait for each other."""
+    if not loops:
+        return table.program
+    program = _in_their_places(table, loops)
+    if program is not None:
+        return program
+    kept: list[_Loop] = []
+    for component in dict.fromkeys(loop.region.component for loop in loops):
+        more = [*kept, *(loop for loop in loops if loop.region.component == component)]
+        kept = more if _in_their_places(table, more) is not None else kept
+    return _in_their_places(table, kept) or table.program
+
+
+def _in_their_places(table: Table, loops: Sequence[_Loop]) -> Program | None:
+    gone = {instruction for loop in loops for instruction in loop.region.own}
+    units = [(place, i) for i, place in table.position.items() if i not in gone]
+    for loop in loops:
+        last = max(map(table.position.__getitem__, loop.region.own))
+        units += [(last, i) for i in (loop.made.instructions if loop.made is not None else ())]
+    instructions = in_order(units)
+    return remove_dead(replace(table.program, instructions=instructions)) if len(instructions) == len(units) else None
+
+
+# -- where to cut ------------------------------------------------------------------------------------------------------
+
+
+def _cut(fragment: _Fragment, workers: int, l2_bytes: int, levels: int) -> Program | None:
+    """The first way that leaves no large value whole; None if there is none."""
+    ways = _ways(fragment, workers, l2_bytes, levels)
+    return next((made for axis, parts in ways if (made := fragment.cut(axis, parts)) is not None), None)
+
+
+def _ways(fragment: _Fragment, workers: int, l2_bytes: int, levels: int) -> Iterator[tuple[int, int]]:
+    """(axis of the large values, number of parts): the one leading axis there is, then rows."""
     shape = fragment.shape
     leading = [axis for axis, size in enumerate(shape[:-2]) if size > 1]
     if levels > 1 and len(leading) == 1 and shape[leading[0]] % workers == 0:
-        return leading[0], shape[leading[0]]
-    return _rows(fragment, workers, l2_bytes)
-
-
-def _rows(fragment: _Fragment, workers: int, l2_bytes: int) -> tuple[int, int] | None:
-    """As few parts as fit the cache."""
-    axis = len(fragment.shape) - 2
-    rows = fragment.shape[axis]
-    fits = [n for n in divisors(rows, rows // FEWEST_ROWS) if n > 1 and n % workers == 0]
-    small = [n for n in fits if fragment.nbytes // n <= l2_bytes // 2]
-    return (axis, small[0] if small else fits[-1]) if fits else None
+        yield leading[0], shape[leading[0]]
+    axis = len(shape) - 2
+    parts = [n for n in divisors(shape[axis], shape[axis] // FEWEST_ROWS) if n > 1]
+    for fits in ([n for n in parts if n % workers == 0], parts):
+        small = [n for n in fits if fragment.nbytes // n <= l2_bytes // 2]  # as few parts as fit the cache
+        if fits:
+            yield axis, small[0] if small else fits[-1]
 
 
 class _Fragment:
-    """A region as a program of its own."""
+    """A region as a program of its own.
 
-    def __init__(self, program: Program, region: Region):
-        self.whole, self.region = program, region
-        spec = region.products[0].outputs[0].spec
+    Args:
+        table: of the program that it is of.
+        region: the region.
+        loops: those that were made before, or left as they are.
+    """
+
+    def __init__(self, table: Table, region: Region, loops: Iterable[_Loop]):
+        self.region = region
+        spec = max((i.outputs[0].spec for i in region.products), key=lambda spec: spec.nbytes)
         self.shape, self.nbytes = tuple(map(int, spec.shape)), spec.nbytes
-        made = {value for i in region.members for value in i.outputs}
-        self._given = list(dict.fromkeys(v for i in region.members for v in i.inputs if v not in made))
-        members = set(region.members)
-        own = {value for i in program.instructions if i.outputs[0] in made for value in i.outputs}
-        used = {v for i in program.instructions if i not in members and i.outputs[0] not in own for v in i.inputs}
-        self._returned = [v for i in region.members for v in i.outputs if v in used or v in program.results]
+        made = [loop.region for loop in loops if loop.made is not None]
+        gone = {i for other in (region, *made) for i in other.own}
+        needed = {*table.results, *(value for other in made for value in other.given)}
+        outputs = [value for i in table.in_order(region.own) for value in i.outputs]
+        self._returned = [v for v in outputs if v in needed or not gone.issuperset(table.readers.get(v, ()))]
 
     def cut(self, axis: int, parts: int) -> Program | None:
         """In `parts` along an axis of the large values; None where these would still be there as wholes."""
-        inputs = {value: Value(value.name, value.spec, Kind.INPUT) for value in self._given}
+        inputs = {value: Value(value.name, value.spec, Kind.INPUT) for value in self.region.given}
         members = [renamed(i, inputs) for i in self.region.members]
         program = Program(tuple(inputs.values()), tuple(members), tuple(self._returned))
         cuts = self._cuts(axis, inputs)
@@ -134,15 +175,6 @@ class _Fragment:
             if instruction in self.region.products or not found.isdisjoint(instruction.inputs):
                 found.update(value for value in instruction.outputs if value in self.region.large)
         return found
-
-    def replaced(self, made: Program) -> Program:
-        """The whole program with these instructions in the place of the region's."""
-        gone = {value for i in self.region.members for value in i.outputs}
-        kept = [i for i in self.whole.instructions if i.outputs[0] not in gone]
-        places = {i: number for number, i in enumerate(self.whole.instructions)}
-        last = max((places[i] for i in self.whole.instructions if i.outputs[0] in gone), default=0)
-        units = [*((places[i], i) for i in kept), *((last, i) for i in made.instructions)]
-        return remove_dead(replace(self.whole, instructions=in_order(units)))
 
 
 def _through_transposes(value: Value, axis: int, makers: Mapping[Value, Instruction]) -> tuple[Value, int] | None:

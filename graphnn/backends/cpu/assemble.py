@@ -62,7 +62,9 @@ class Assembler:
         if isinstance(step.op, Scan):
             return self._scan(step, step.op, inputs, outputs)
         if isinstance(step.op, Tiled):
-            return TileLoop(self, works.plan, step, [_inside(place) for place in places]).repeated()
+            own = {*step.inputs, *step.outputs}
+            inside = [_inside(place) if number in own else place for number, place in enumerate(places)]
+            return TileLoop(self, works.plan, step, inside).repeated()
         if step.op.is_view and places[step.inputs[0]] == places[step.outputs[0]]:
             return []
         work = works.of(step)

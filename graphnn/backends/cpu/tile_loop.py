@@ -136,8 +136,8 @@ class TileLoop:
     def shared(self) -> list[Row]:
         """Tiles for all workers, then the combination of what they have summed up; `arrange` sets the barriers."""
         with self.rows.memory():
-            first, later, places = self._turns(_by_tile, self._of_worker)
-        tiles = Tiles(self.op.tiles, first, later if self.op.tiles > self.rows.workers else (), self.step)
+            first, later, places = self._turns(_by_tile, self._of_worker, self.op.tiles > self.rows.workers)
+        tiles = Tiles(self.op.tiles, first, later, self.step)
         combined = [
             row
             for result, place in zip(self.results, places, strict=True)
@@ -148,16 +148,17 @@ class TileLoop:
 
     def repeated(self) -> list[Row]:
         """The tiles one after the other, by the worker that runs the loop around them."""
+        differ = self.op.tiles > 1 and any(isinstance(axis, str) for axis in self.op.output_axes)
         with self.rows.memory():
-            first, later, _ = self._turns(_by_step, lambda result: result.place)
-        if not any(isinstance(axis, str) for axis in self.op.output_axes):
+            first, later, _ = self._turns(_by_step, lambda result: result.place, differ)
+        if not differ:
             return [Repeat(self.op.tiles, first, False, self.step)]
         return [Repeat(1, first, False, self.step), Repeat(self.op.tiles, later, False, self.step, start=1)]
 
     def _turns(
-        self, advance: Advance, total_of: Callable[[_Result], Place]
+        self, advance: Advance, total_of: Callable[[_Result], Place], differ: bool
     ) -> tuple[tuple[Row, ...], tuple[Row, ...], list[Place]]:
-        """Rows of the first tile and of those behind it, and where the first one leaves its results."""
+        """Rows of the first tile and, if they differ, of those behind it, and where the first leaves its results."""
         first, later = _Turn(), _Turn()
         in_whole = self._taken_outputs()
         before: list[Row] = []
@@ -172,11 +173,11 @@ class TileLoop:
             else:
                 self._join(result, result.axis, advance, k in in_whole, (first, later))
         programs: list[tuple[Row, ...]] = []
-        for turn in (first, later):  # a worker runs one after the other: they use the same memory
+        for turn in (first, later)[: 1 + differ]:  # a worker runs one after the other: they use the same memory
             with self.rows.memory():
                 own = self.rows.body(self.works, inputs, turn.places, arena, turn.added)
             programs.append((*before, *own, *turn.behind))
-        return programs[0], programs[1], first.places
+        return programs[0], programs[1] if differ else (), first.places
 
     def _input(self, k: int, advance: Advance, before: list[Row]) -> Place:
         """Where a tile finds its part of an input.

@@ -71,8 +71,9 @@ class Calls:
 
 
 def _key(placed: Placed) -> object:
-    step = placed.call.step
-    return id(placed.call) if step is None else (placed.within, step)
+    """What stands once among the calls: a step in its loops; of other work, a kernel on its arguments in its loops."""
+    call = placed.call
+    return (placed.within, call.step) if call.step is not None else (placed.within, id(call.kernel), call.arguments)
 
 
 def interpreted_call(plan: Plan, step: Step, missing: str) -> KernelCall:
