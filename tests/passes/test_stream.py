@@ -1,6 +1,5 @@
 """stream: the same numbers, large values in parts; nothing else is done twice; with the other passes, on a device."""
 
-
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator

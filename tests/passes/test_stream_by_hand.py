@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
