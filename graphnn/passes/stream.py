@@ -6,7 +6,7 @@ Behind the cut along the batch, before fusing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -51,21 +51,28 @@ def _streamed(program: Program, workers: int, l2_bytes: int, levels: int) -> Pro
     """With a loop for each region, and loops in it as far as `levels` go."""
     table = Table(program)
     loops: list[_Loop] = []
+    left, gone, needed = set[int](), set[Instruction](), set(table.results)
     for region in reversed(regions(table, LEAST * l2_bytes)):  # backward ones first: then no other reads forward ones
-        left = any(loop.region.component == region.component and loop.made is None for loop in loops)
-        made = None if left else _cut(_Fragment(table, region, loops), workers, l2_bytes, levels)
-        if made is not None and levels > 1:
-            made = replace(made, instructions=tuple(_deeper(i, l2_bytes, levels - 1) for i in made.instructions))
-        loops.append(_Loop(region, made))
-    return _assembled(table, [loop for loop in loops if loop.made is not None])
+        fragment = _Fragment(table, region, gone, needed)
+        made = None if region.component in left else _cut(fragment, workers, l2_bytes, levels)
+        if made is None:
+            left.add(region.component)
+            continue
+        instructions = made.instructions
+        if levels > 1:
+            instructions = tuple(_deeper(i, l2_bytes, levels - 1) for i in instructions)
+        loops.append(_Loop(region, instructions))
+        gone |= region.own
+        needed.update(region.given)
+    return _assembled(table, loops)
 
 
 @dataclass(frozen=True, eq=False)
 class _Loop:
-    """A region, and what was made of it; None: it stays as it is."""
+    """A region, and what was made of it."""
 
     region: Region
-    made: Program | None
+    instructions: tuple[Instruction, ...]
 
 
 def _deeper(instruction: Instruction, l2_bytes: int, levels: int) -> Instruction:
@@ -94,7 +101,7 @@ def _in_their_places(table: Table, loops: Sequence[_Loop]) -> Program | None:
     units = [(place, i) for i, place in table.position.items() if i not in gone]
     for loop in loops:
         last = max(map(table.position.__getitem__, loop.region.own))
-        units += [(last, i) for i in (loop.made.instructions if loop.made is not None else ())]
+        units += [(last, i) for i in loop.instructions]
     instructions = in_order(units)
     return remove_dead(replace(table.program, instructions=instructions)) if len(instructions) == len(units) else None
 
@@ -128,18 +135,20 @@ class _Fragment:
     Args:
         table: of the program that it is of.
         region: the region.
-        loops: those that were made before, or left as they are.
+        gone: instructions of other regions, which are loops already.
+        needed: values that those read, or that are results.
     """
 
-    def __init__(self, table: Table, region: Region, loops: Iterable[_Loop]):
+    def __init__(self, table: Table, region: Region, gone: Container[Instruction], needed: Container[Value]):
         self.region = region
         spec = max((i.outputs[0].spec for i in region.products), key=lambda spec: spec.nbytes)
         self.shape, self.nbytes = tuple(map(int, spec.shape)), spec.nbytes
-        made = [loop.region for loop in loops if loop.made is not None]
-        gone = {i for other in (region, *made) for i in other.own}
-        needed = {*table.results, *(value for other in made for value in other.given)}
         outputs = [value for i in table.in_order(region.own) for value in i.outputs]
-        self._returned = [v for v in outputs if v in needed or not gone.issuperset(table.readers.get(v, ()))]
+        self._returned = [
+            value
+            for value in outputs
+            if value in needed or any(i not in gone and i not in region.own for i in table.readers.get(value, ()))
+        ]
 
     def cut(self, axis: int, parts: int) -> Program | None:
         """In `parts` along an axis of the large values; None where these would still be there as wholes."""
