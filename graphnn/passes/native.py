@@ -30,15 +30,7 @@ def native_passes(workers: int, l2_bytes: int, supported: Callable[[Instruction]
     """
 
     def cut_batch(program: Program) -> Program:
-        batch = batch_of(program)
-        tiles = tiles_of(program, batch, workers, l2_bytes)
-        if tiles == 1:
-            return program
-        decided = by_features(program, batch, workers) if tiles == workers else NOTHING
-        rows = gradients_by_rows(program, tiles, workers)
-        outside = {value for i in rows for value in i.outputs if value not in decided.locals}
-        decided = replace(decided, outside={*decided.outside, *outside})
-        return partition(program, tiles, sharded_inputs(program, batch), decided)
+        return in_tiles(program, workers, l2_bytes)
 
     def cut_updates(program: Program) -> Program:
         return partition_updates(program, workers)
@@ -51,6 +43,19 @@ def native_passes(workers: int, l2_bytes: int, supported: Callable[[Instruction]
 
     before = (*LOOP_PASSES, scale_rows, turn_products, widen_half)
     return *before, cut_batch, cut_rows, cut_updates, clean_bodies, fuse, write_as_read, take_apart
+
+
+def in_tiles(program: Program, workers: int, l2_bytes: int) -> Program:
+    """The program cut along the batch, with layers and gradients that are better cut in other ways."""
+    batch = batch_of(program)
+    tiles = tiles_of(program, batch, workers, l2_bytes)
+    if tiles == 1:
+        return program
+    decided = by_features(program, batch, workers) if tiles == workers else NOTHING
+    rows = gradients_by_rows(program, tiles, workers)
+    outside = {value for i in rows for value in i.outputs if value not in decided.locals}
+    decided = replace(decided, outside={*decided.outside, *outside})
+    return partition(program, tiles, sharded_inputs(program, batch), decided)
 
 
 def batch_of(program: Program) -> int:

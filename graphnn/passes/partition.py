@@ -6,11 +6,11 @@ passes: a backend that runs tiles side by side asks for it, behind differentiati
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import replace
 
 from graphnn.graph.scope import RANDOM_INPUT
-from graphnn.ir.program import Instruction, Kind, Program, Value
+from graphnn.ir.program import Instruction, Kind, Program, Value, users
 from graphnn.ir.tensor_spec import TensorSpec
 from graphnn.ops.arithmetic import Multiply
 from graphnn.ops.creation import Fill
@@ -21,7 +21,7 @@ from graphnn.passes.partition_early import statistics_first
 from graphnn.passes.partition_scan import part_of_batch
 from graphnn.passes.partition_schedule import Schedule
 from graphnn.passes.partition_state import NOTHING, Cut, Decided, State, can_cut, part_spec
-from graphnn.passes.partition_tile import TileBuilder
+from graphnn.passes.partition_tile import TileBuilder, from_positions
 from graphnn.passes.rewrite import append
 from graphnn.tiled import INDEX, Combine, Tiled
 
@@ -60,8 +60,9 @@ def assemble(schedule: Schedule) -> Program:
     """The program of a schedule; it is built from its end, so that only what is needed is computed and handed over."""
     program = schedule.program
     live, backwards = set(program.results), list[Instruction]()
+    again = _made_again(schedule)
     for number in reversed(range(max(len(schedule.levels), len(schedule.phases)))):
-        for instruction in reversed(_Phase(schedule, number, live).instructions()):
+        for instruction in reversed(_Phase(schedule, number, live, again).instructions()):
             backwards.append(instruction)
             live.update(instruction.inputs)
         for instruction in reversed(schedule.levels[number] if number < len(schedule.levels) else []):
@@ -71,15 +72,27 @@ def assemble(schedule: Schedule) -> Program:
     return Program(program.inputs, tuple(reversed(backwards)), program.outputs, program.updates)
 
 
+def _made_again(schedule: Schedule) -> set[Value]:
+    """Masks of positions that nothing outside of the loops needs: each tile makes what it needs of them."""
+    found, results = from_positions(schedule.program.instructions), set(schedule.program.results)
+    readers = users(schedule.program)
+
+    def is_needed(value: Value) -> bool:
+        outside = (i for i in readers.get(value, ()) if i not in schedule.locals)
+        return value in results or any(found.isdisjoint(i.outputs) for i in outside)
+
+    return {value for value in found if not is_needed(value)}
+
+
 class _Phase:
     """One loop over the tiles: all instructions of a phase that lead to live values."""
 
-    def __init__(self, schedule: Schedule, number: int, live: set[Value]):
+    def __init__(self, schedule: Schedule, number: int, live: set[Value], again: Container[Value]):
         members = schedule.phases[number] if number < len(schedule.phases) else []
         self.schedule, self.tiles = schedule, schedule.tiles
         self.results = [value for i in members for value in i.outputs if value in live]
         self.members = _leading_to(members, self.results)
-        self.tile = TileBuilder(self.tiles, schedule.makers, self._given, self._first)
+        self.tile = TileBuilder(self.tiles, schedule.makers, self._given, self._first, again)
         self.index: Value | None = None
         self.inputs: list[Value] = []
         self.input_axes: list[int | None] = []

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 
 from graphnn.ir.builder import ProgramBuilder
 from graphnn.ir.program import Instruction, Value
@@ -15,6 +14,7 @@ from graphnn.ops.shape import BroadcastTo, Reshape, Transpose
 from graphnn.passes.partition_rules import generated
 from graphnn.passes.partition_state import Cut, Local, Site, State, part
 from graphnn.passes.rewrite import append
+from graphnn.tiled import INDEX
 
 MUCH_SMALLER = 16  # times
 LONGEST_CHAIN = 50  # instructions; a longer chain of values that a tile could make is computed whole, and handed over
@@ -44,15 +44,18 @@ def _swaps_last(order: Sequence[int]) -> bool:
     return rank > 1 and tuple(order) == (*range(rank - 2), rank - 1, rank - 2)
 
 
-def follows_from_positions(maker: Instruction, makers: Mapping[Value, Instruction]) -> bool:
-    """Whether it makes positions, or adds or compares such to each other or to what is much smaller."""
-    if isinstance(maker.op, Iota):
-        return True
-    if not isinstance(maker.op, Comparison | Add | BroadcastTo | Reshape):
-        return False
-    size = maker.outputs[0].spec.size
-    large = [value for value in maker.inputs if value.spec.size * MUCH_SMALLER > size]
-    return bool(large) and all(v in makers and follows_from_positions(makers[v], makers) for v in large)
+def from_positions(instructions: Iterable[Instruction]) -> set[Value]:
+    """Positions, and what adds or compares such to each other or to what is much smaller: masks of attention."""
+    found: set[Value] = set()
+    for instruction in instructions:
+        if isinstance(instruction.op, Iota):
+            found.update(instruction.outputs)
+        elif isinstance(instruction.op, Comparison | Add | Cast | BroadcastTo | Reshape):
+            size = instruction.outputs[0].spec.size
+            large = [value for value in instruction.inputs if value.spec.size * MUCH_SMALLER > size]
+            if large and found.issuperset(large):
+                found.update(instruction.outputs)
+    return found
 
 
 class TileBuilder:
@@ -63,13 +66,21 @@ class TileBuilder:
         makers: the instruction of each value that every tile could make for itself.
         leaf: called for each value from outside, and each cut of it, at most once.
         first: for ops that depend on where a tile lies; None where that is not known.
+        again: whole values that each tile makes for itself: large, and soon made.
     """
 
-    def __init__(self, tiles: int, makers: Mapping[Value, Instruction], leaf: Leaf, first: First | None):
+    def __init__(
+        self,
+        tiles: int,
+        makers: Mapping[Value, Instruction],
+        leaf: Leaf,
+        first: First | None,
+        again: Container[Value] = (),
+    ):
         self.builder = ProgramBuilder()
         self.parts: dict[tuple[Value, State], Value] = {}
         self.tiles = tiles
-        self._makers, self._leaf, self._first = makers, leaf, first
+        self._makers, self._leaf, self._first, self._again = makers, leaf, first, again
 
     def get(self, value: Value, state: State, depth: int = 0) -> Value:
         """The value of the whole program as the tile has it: computed already, made again, or handed over."""
@@ -99,26 +110,23 @@ class TileBuilder:
         return self._emit(maker, local.op, inputs)[0]
 
     def _count_on(self, maker: Instruction, op: Iota, cut: Cut) -> Value | None:
-        """Positions along the cut axis: those of the first tile, and how many lie before this one."""
+        """Positions along the cut axis: those of the first tile, and how many lie before."""
         shape = part(op.shape, cut, self.tiles)
         if self._first is None:
             return None
         first = self._first(int(shape[cut.axis]))
-        with self.builder.at(maker.origin):
-            own = append(self.builder, replace(op, shape=shape))
-            return append(self.builder, Add(), own, append(self.builder, Cast(op.dtype), first))
+        with self.builder.at(maker.origin):  # floats would be rounded twice
+            counted = append(self.builder, Add(), append(self.builder, Iota(shape, op.axis)), first)
+            return counted if op.dtype == INDEX.dtype else append(self.builder, Cast(op.dtype), counted)
 
     def _make_whole(self, maker: Instruction, depth: int) -> Value | None:
-        """Constants, and transposed weights, which a matrix product reads as they lie: nothing is computed twice.
-
-        Of masks that follow from positions alone each tile computes what it needs: they are large, and soon made.
-        """
+        """Constants, transposed weights, which a product reads as they lie, and what is to be made again."""
         turned = isinstance(maker.op, Transpose) and _swaps_last(maker.op.order)
-        if isinstance(maker.op, Fill) or turned or follows_from_positions(maker, self._makers):
-            inputs = [self.get(value, None, depth + 1) for value in maker.inputs]
-            with self.builder.at(maker.origin):
-                return self.builder.emit(maker.op, inputs)[0]
-        return None
+        if not (isinstance(maker.op, Fill) or turned or maker.outputs[0] in self._again):
+            return None
+        inputs = [self.get(value, None, depth + 1) for value in maker.inputs]
+        with self.builder.at(maker.origin):
+            return self.builder.emit(maker.op, inputs)[0]
 
     def _emit(self, origin: Instruction, op: Op, inputs: Sequence[Value]) -> tuple[Value, ...]:
         with self.builder.at(origin.origin):

@@ -22,14 +22,15 @@ from graphnn.passes.dead import remove_dead
 from graphnn.passes.merge import merge_common
 from graphnn.passes.rewrite import append, rebuild
 
-DTYPES = ("float32", "float64")  # sums of exponentials may be too large for float16
+DTYPES = ("float32", "float64")  # products with exponentials may be too large for float16
 STEPS_TO_MAXIMUM = 10  # instructions between a maximum and what is subtracted
 
 
 def scale_rows(program: Program) -> Program:
     """(e / s) @ v -> (e @ v) / s, and what goes with it in a gradient, for softmaxes whose weights nothing else reads.
 
-    e are exponentials of differences from a maximum, so that no sum of them is too large. Results differ by rounding.
+    e are exponentials of differences from a maximum, so at most 1; s is whatever the rows are divided by, mostly their
+    sums. Results differ by rounding, and e @ v may be as many times as large as the result as there are columns in e.
 
         (e / s) @ v               ->  (e @ v) / s
         (e / s).T @ d             ->  e.T @ (d / s)
@@ -237,8 +238,9 @@ class _Sums:
         left, right = maker.inputs
         source, order = self._source(right)
         known = self._products.get((weights, source, (*order[:-2], order[-1], order[-2])))
-        fits = known is not None and known.spec == left.spec and left.spec.size < product.spec.size
-        return (left, known) if known is not None and fits else None
+        if known is None or known not in self._new:  # or it stands behind the sum
+            return None
+        return (left, known) if known.spec == left.spec and left.spec.size < product.spec.size else None
 
     def _source(self, value: Value) -> tuple[Value, tuple[int, ...]]:
         """What it is a transpose of, if of anything, and the order of axes."""

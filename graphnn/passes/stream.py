@@ -163,7 +163,9 @@ class _Fragment:
         if len(loops) != 1 or whole:
             return None
         back = {new: old for old, new in inputs.items()}
-        return replace(made, instructions=tuple(renamed(i, back) for i in made.instructions))
+        origin = self.region.products[0].origin
+        named = (replace(i, origin=origin) if isinstance(i.op, Tiled) else i for i in made.instructions)
+        return replace(made, instructions=tuple(renamed(i, back) for i in named))
 
     def _cuts(self, axis: int, inputs: Mapping[Value, Value]) -> dict[Value, int]:
         """Where the operands of the large products are cut: the left one as the product, the right one if it can be."""

@@ -16,7 +16,7 @@ from graphnn.ops.linalg import MatMul
 from graphnn.ops.op import Op
 from graphnn.ops.shape import Reshape, Transpose
 from graphnn.passes.flow import POINTWISE
-from graphnn.passes.partition_tile import follows_from_positions
+from graphnn.passes.partition_tile import from_positions
 
 BLOWN = 4  # times as large as both operands: a product of that size is better made again than kept
 LONGEST = 24  # instructions that are made again for one region
@@ -57,6 +57,7 @@ class Table:
         self.maker = {value: i for i in program.instructions for value in i.outputs}
         self.readers = users(program)
         self.results = set(program.results)
+        self.positions = from_positions(program.instructions)
 
     def touching(self, value: Value) -> Iterator[Instruction]:
         """The instruction that makes it, and those that read it."""
@@ -228,7 +229,7 @@ def _with_givens(
         if maker is None or maker in found:
             continue
         turned = isinstance(maker.op, Transpose) and maker.inputs[0] in sources
-        if turned or isinstance(maker.op, Fill) or follows_from_positions(maker, table.maker):
+        if turned or isinstance(maker.op, Fill) or maker.outputs[0] in table.positions:
             found.add(maker)
             waiting += [] if turned else maker.inputs
     here: Copies = {}

@@ -114,30 +114,39 @@ class _Level:
         """The plan of a loop's body, whose inputs and outputs have the names that they have outside."""
         plan = make_plan(op.body)
         read, written = ([(self.names[n], self.places[n]) for n in side] for side in (step.inputs, step.outputs))
-        outer_in, outer_out = _of_tiles(op, read, written) if isinstance(op, Tiled) else _of_turns(op, read, written)
+        if isinstance(op, Tiled):
+            outer_in, outer_out = _of_tiles(op, read, written, "turn" if self.within else "tile")
+        else:
+            outer_in, outer_out = _of_turns(op, read, written)
         given = dict(enumerate(name for name, _ in outer_in))
         given = {number: name for number, (name, _) in zip(plan.outputs, outer_out, strict=False)} | given
         names = _names(plan, given, self.names.values())
         known = {number: place for number, (_, place) in zip(plan.outputs, outer_out, strict=False)}
         known |= dict(enumerate(place for _, place in outer_in))
-        places = _places(plan, names, known, "tile memory" if isinstance(op, Tiled) else "loop memory")
+        memory = "tile memory" if isinstance(op, Tiled) else "loop memory"
+        places = _places(plan, names, known, f"memory of {label}" if self.within else memory)
         return _Level(plan, names, places, (*self.within, step), f"{label}.")
 
 
 Outer: TypeAlias = list[tuple[str, str]]  # (name, place) of what goes into a loop or comes out of it
 
 
-def _of_tiles(op: Tiled, read: Outer, written: Outer) -> tuple[Outer, Outer]:
+def _of_tiles(op: Tiled, read: Outer, written: Outer, count: str) -> tuple[Outer, Outer]:
     cut = [
-        (name, place if axis is None else f"tile of {place}")
+        (name, place if axis is None else _part_of(place))
         for (name, place), axis in zip(read, op.input_axes, strict=True)
     ]
-    index = [("tile", "number of the tile")] if op.with_index else []
+    index = [(count, f"number of the {count}")] if op.with_index else []
     joined = [
-        (name, f"{axis} of all tiles, {place}" if isinstance(axis, str) else f"tile of {place}")
+        (name, f"{axis} of all {count}s, {place}" if isinstance(axis, str) else _part_of(place))
         for (name, place), axis in zip(written, op.output_axes, strict=True)
     ]
     return cut + index, joined
+
+
+def _part_of(place: str) -> str:
+    """A part of a part is one of the whole."""
+    return place if place.startswith("tile of ") else f"tile of {place}"
 
 
 def _of_turns(op: Scan, read: Outer, written: Outer) -> tuple[Outer, Outer]:
@@ -315,7 +324,7 @@ def origins_of(step: Step, owner: Origin | None = None) -> tuple[Origin, ...]:
     if not isinstance(body, Program):
         return (own,)
     found = dict.fromkeys(origin for i in body.instructions for origin in _counting(i, own))
-    return tuple(found) or (own,)
+    return tuple(origin for origin in found if origin.path) or tuple(found) or (own,)
 
 
 def _counting(instruction: Instruction, owner: Origin) -> Iterator[Origin]:

@@ -19,7 +19,7 @@ from graphnn.ir.program import Kind
 from graphnn.ir.tensor_spec import TensorSpec
 from graphnn.ir.text import to_text
 from graphnn.ir.verify import verify
-from graphnn.ops import random_bits, tanh
+from graphnn.ops import iota, random_bits, tanh, where
 from graphnn.ops.convolution import ConvolutionOp
 from graphnn.ops.evaluate import evaluate
 from graphnn.ops.indexing import Gather, ScatterAdd
@@ -337,3 +337,72 @@ def test_long_programs_at_the_default_recursion_limit():
     program = traced(function, (4, 3), (4, 3))
     tiled = check(program, arrays_for(program), 2, {program.inputs[0]: 0}, 1e-9)
     assert len(loops(tiled)) == 1
+
+
+# -- positions ---------------------------------------------------------------------------------------------------------
+
+X = [np.random.default_rng(0).normal(size=(12, 6))]
+
+
+def positions_of(function, shape=(12, 6), dtype="float64"):
+    """A program of x and of what the function makes of positions along both axes."""
+    builder = ProgramBuilder()
+    x = Tensor(builder, builder.input("x", TensorSpec(shape, dtype)))
+    rows, columns = (iota(builder, shape, axis) for axis in (0, 1))
+    made = function(x, rows, columns)
+    return builder.build([y.value for y in (made if isinstance(made, tuple) else (made,))])
+
+
+def causal(x, rows, columns):
+    return tanh(where(rows >= columns, x, x.lift(-1.0)))
+
+
+def moved_on(x, rows, columns):
+    return where((rows + columns).cast("float64") < 9.0, x * 2.0, x)
+
+
+def mask_twice(x, rows, columns):
+    return where(rows >= columns, x, x * 0.5) + (rows >= columns).cast("float64")
+
+
+@pytest.mark.parametrize("function", [causal, moved_on, mask_twice], ids=lambda function: function.__name__)
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("tiles", [2, 3])
+def test_masks_of_positions_are_made_in_the_tile(function, axis, tiles):
+    program = positions_of(function)
+    made = check(program, X, tiles, {program.inputs[0]: axis})
+    (loop,) = [i for i in made.instructions if isinstance(i.op, Tiled)]
+    assert all(value.spec.dtype == "float64" for value in loop.inputs)
+
+
+@pytest.mark.parametrize("returned", [False, True])
+def test_a_mask_that_all_examples_share_is_made_once_where_it_is_a_result(returned):
+    builder = ProgramBuilder()
+    x = Tensor(builder, builder.input("x", TensorSpec((12, 6, 6), "float64")))
+    allowed = iota(builder, (6, 6), 0) >= iota(builder, (6, 6), 1)
+    y = where(allowed, x, x.lift(-1.0))
+    program = builder.build([y.value, *([allowed.value] if returned else [])])
+    (op,) = loops(check(program, [np.random.default_rng(0).normal(size=(12, 6, 6))], 3, {x.value: 0}))
+    assert returned != any(i.op.name == "greater_equal" for i in op.body.instructions)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_positions_as_floats_are_rounded_once(dtype):
+    builder = ProgramBuilder()
+    x = Tensor(builder, builder.input("x", TensorSpec((4102, 2), dtype)))
+    program = builder.build([(x + iota(builder, (4102, 2), 0, dtype)).value])
+    check(program, [np.zeros((4102, 2), dtype)], 2, {x.value: 0}, 0.0)
+
+
+@pytest.mark.parametrize("more", [lambda y, columns: y + columns, lambda y, columns: y + y], ids=["chain", "doubled"])
+def test_long_sums_of_positions_take_no_time(more):
+    """Neither the stack nor the number of ways through them, which is astronomic, sets a limit."""
+
+    def function(x, rows, columns):
+        for _ in range(400):
+            rows = more(rows, columns)
+        return where(rows < columns, x, x * 2.0)
+
+    program = positions_of(function)
+    with np.errstate(over="ignore"):
+        check(program, X, 3, {program.inputs[0]: 0})

@@ -145,6 +145,16 @@ def test_what_products_read_is_divided_behind_them(function, gradients, dtype, b
     assert large_quotients(program, size) > large_quotients(scaled, size) == int(between)
 
 
+def test_a_product_behind_a_sum_does_not_stand_for_it():
+    def function(q, k, v, mask):
+        weights = tanh(scores_of(q, k))
+        total = (scores_of(q, v) * weights).sum((q.rank - 1,), keep=True)
+        return plain(q, k, v, mask) + total + weights @ v
+
+    program = program_of(function, shapes_of(), gradients=False)
+    same_numbers(program, scale_rows(program), 1e-12)
+
+
 def large_sums(program: Program, size: int) -> int:
     return sum(i.op.name == "sum" and i.inputs[0].spec.size >= size for i in program.instructions)
 

@@ -319,7 +319,7 @@ def test_profiles_have_all_nodes(options: dict[str, Any], monkeypatch: pytest.Mo
     made, whole, reference = rows("cpu", 1e-4), rows("cpu", 1e4), rows("reference", 1e4)
     assert {path for path, _ in made} - {""} == {path for path, _ in reference}  # "": what says where a part lies
     for node in ("att/weights", "att/dropout", "att/output"):
-        assert made[node, "forward"] == whole[node, "forward"]
+        assert whole[node, "forward"] <= made[node, "forward"] < 1.01 * whole[node, "forward"]  # and where parts lie
     product = 2 * np.prod(Attention(**options).shape) * 2
     assert made["att/weights", "backward"] >= whole["att/weights", "backward"] + product
     assert whole["att/output", "backward"] <= made["att/output", "backward"] < whole["att/output", "backward"] + product

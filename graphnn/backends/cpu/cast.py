@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
 
 from graphnn.backends.cpu.emit import I1, I8, I32, I64, TYPES, Function, Value
@@ -11,12 +12,13 @@ from graphnn.backends.cpu.math_lanes import Lanes, spread
 
 
 def emit_number(number: float, dtype: str, lanes: int = 0) -> Value:
-    """A constant of `dtype` (bool: i1), in all lanes if there are any; integers wrap around."""
+    """A constant of `dtype` (bool: i1), in all lanes if there are any; integers wrap around, floats become infinite."""
     if dtype == "bool":
         return spread(I1, int(bool(number)), lanes)
     element = TYPES[dtype]
     if not isinstance(element, ir.IntType):
-        return spread(element, float(number), lanes)
+        with np.errstate(over="ignore"):
+            return spread(element, float(np.dtype(dtype).type(number)), lanes)
     limit = 1 << element.width
     return spread(element, (int(number) + limit // 2) % limit - limit // 2, lanes)
 

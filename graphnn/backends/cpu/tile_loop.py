@@ -159,13 +159,9 @@ class TileLoop:
         self, advance: Advance, total_of: Callable[[_Result], Place], differ: bool
     ) -> tuple[tuple[Row, ...], tuple[Row, ...], list[Place]]:
         """Rows of the first tile and, if they differ, of those behind it, and where the first leaves its results."""
-        first, later = _Turn(), _Turn()
+        first, later, before = _Turn(), _Turn(), list[Row]()
         in_whole = self._taken_outputs()
-        before: list[Row] = []
-        inputs = [self._input(k, advance, before) for k in range(len(self.given))]
-        if self.op.with_index:
-            inputs.append(self.rows.private(8))
-            before.append(TileIndex(inputs[-1], advance is _by_step))
+        inputs = self._inputs(advance, before)
         arena = self.rows.private(self.works.plan.arena_bytes)
         for k, result in enumerate(self.results):
             if isinstance(result.axis, str):
@@ -178,6 +174,14 @@ class TileLoop:
                 own = self.rows.body(self.works, inputs, turn.places, arena, turn.added)
             programs.append((*before, *own, *turn.behind))
         return programs[0], programs[1] if differ else (), first.places
+
+    def _inputs(self, advance: Advance, before: list[Row]) -> list[Place]:
+        """Where a tile finds its inputs, the number of the tile behind all others."""
+        inputs = [self._input(k, advance, before) for k in range(len(self.given))]
+        if self.op.with_index:
+            inputs.append(self.rows.private(8))
+            before.append(TileIndex(inputs[-1], advance is _by_step))
+        return inputs
 
     def _input(self, k: int, advance: Advance, before: list[Row]) -> Place:
         """Where a tile finds its part of an input.
