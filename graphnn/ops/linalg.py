@@ -56,9 +56,14 @@ def _product(a: Tensor):
     return rows
 
 
+def swapped(rank: int) -> tuple[int, ...]:
+    """The order of axes with the last two exchanged; the rank is 2 or more."""
+    return (*range(rank - 2), rank - 1, rank - 2)
+
+
 def swap_last(x: Tensor) -> Tensor:
     """The last two axes exchanged."""
-    return x.transpose([*range(x.rank - 2), x.rank - 1, x.rank - 2])
+    return x.transpose(swapped(x.rank))
 
 
 matmul = MatMul()

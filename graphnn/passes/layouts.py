@@ -13,7 +13,7 @@ from typing import cast
 from graphnn.ir.builder import ProgramBuilder
 from graphnn.ir.program import Instruction, Kind, Program, Value, users
 from graphnn.ops.fused import Fused, as_group
-from graphnn.ops.linalg import MatMul
+from graphnn.ops.linalg import MatMul, swapped
 from graphnn.ops.shape import Transpose
 from graphnn.passes.bodies import rewrite_bodies
 from graphnn.passes.dead import remove_dead
@@ -64,12 +64,12 @@ class _Turning:
     def visit(self, builder: ProgramBuilder, instruction: Instruction, inputs: tuple[Value, ...]) -> list[Value] | None:
         """See `rebuild`."""
         if instruction.outputs[0] in self._found:
-            a, b = (self._transposed(builder, value, _swap(value.spec.rank)) for value in inputs)
+            a, b = (self._transposed(builder, value, swapped(value.spec.rank)) for value in inputs)
             self._turned[instruction.outputs[0]] = append(builder, MatMul(), b, a)
         elif isinstance(instruction.op, Transpose):
             source, order = inputs[0], cast(Transpose, instruction.op).order
             if source in self._turned:
-                swap = _swap(len(order))
+                swap = swapped(len(order))
                 return [self._transposed(builder, self._turned[source], tuple(swap[axis] for axis in order))]
             self._moved[instruction.outputs[0]] = source, order
         return None
@@ -83,10 +83,6 @@ class _Turning:
         made = append(builder, Transpose(order), value)
         self._moved[made] = value, order
         return made
-
-
-def _swap(rank: int) -> Order:
-    return (*range(rank - 2), rank - 1, rank - 2)
 
 
 # -- the order of axes -------------------------------------------------------------------------------------------------

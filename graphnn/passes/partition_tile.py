@@ -9,6 +9,7 @@ from graphnn.ir.program import Instruction, Value
 from graphnn.ops.arithmetic import Add
 from graphnn.ops.comparison import Comparison
 from graphnn.ops.creation import Cast, Fill, Iota
+from graphnn.ops.linalg import swapped
 from graphnn.ops.op import Op
 from graphnn.ops.shape import BroadcastTo, Reshape, Transpose
 from graphnn.passes.partition_rules import generated
@@ -37,11 +38,6 @@ def site_of(
 
 def _is_zero(maker: Instruction | None) -> bool:
     return maker is not None and isinstance(maker.op, Fill) and maker.op.value == 0
-
-
-def _swaps_last(order: Sequence[int]) -> bool:
-    rank = len(order)
-    return rank > 1 and tuple(order) == (*range(rank - 2), rank - 1, rank - 2)
 
 
 def from_positions(instructions: Iterable[Instruction]) -> set[Value]:
@@ -121,7 +117,7 @@ class TileBuilder:
 
     def _make_whole(self, maker: Instruction, depth: int) -> Value | None:
         """Constants, transposed weights, which a product reads as they lie, and what is to be made again."""
-        turned = isinstance(maker.op, Transpose) and _swaps_last(maker.op.order)
+        turned = isinstance(maker.op, Transpose) and maker.op.order == swapped(len(maker.op.order))
         if not (isinstance(maker.op, Fill) or turned or maker.outputs[0] in self._again):
             return None
         inputs = [self.get(value, None, depth + 1) for value in maker.inputs]

@@ -15,7 +15,7 @@ from graphnn.ir.program import Instruction, Program, Value, users
 from graphnn.ops.arithmetic import Divide, Multiply, Subtract
 from graphnn.ops.creation import Fill
 from graphnn.ops.elementwise import Exp, Negative, Where
-from graphnn.ops.linalg import MatMul
+from graphnn.ops.linalg import MatMul, swapped
 from graphnn.ops.reduction import Max, Sum
 from graphnn.ops.shape import Reshape, Transpose
 from graphnn.passes.dead import remove_dead
@@ -103,7 +103,7 @@ class _Softmaxes:
         """Whether rows of its result are to be divided by the same: it is linear in the value, row by row."""
         op, others = reader.op, [v for v in reader.inputs if v is not value]
         if isinstance(op, Transpose):
-            return op.order == _swap(value.spec.rank) and self._leads_to_products(reader.outputs[0])
+            return op.order == swapped(value.spec.rank) and self._leads_to_products(reader.outputs[0])
         if len(others) != len(reader.inputs) - 1:
             return False
         if isinstance(op, Where):
@@ -136,10 +136,6 @@ def _has_rows(product: Instruction, turned: Value) -> bool:
     """Whether the right operand has a row for each column of the turned left one, of the same batch."""
     right, left = product.inputs[1].spec.shape, turned.spec.shape
     return right[:-1] == (*left[:-2], left[-1])
-
-
-def _swap(rank: int) -> tuple[int, ...]:
-    return (*range(rank - 2), rank - 1, rank - 2)
 
 
 class _Scaling:
