@@ -219,13 +219,17 @@ def _entry_lines(section: Section, entry: Entry, indent: str) -> Iterator[str]:
 def _title_of(entry: Entry, section: Section) -> str:
     op, nodes = entry.step.op, _nodes(entry.origins)
     if isinstance(op, Tiled):
-        workers = section.executable.workers if section.executable else 1
-        by = f"in turn within a {'tile' if isinstance(entry.within[-1].op, Tiled) else 'turn'}" if entry.within else ""
-        by = by or f"on {plural(min(workers, op.tiles), 'worker')}"
-        return f"{plural(op.tiles, 'tile')} {by} · {nodes}"
+        return f"{plural(op.tiles, 'tile')} {_by_whom(entry, section, op.tiles)} · {nodes}"
     if isinstance(op, Scan):
         return f"{plural(op.length.__index__(), 'turn')}{' backwards' if op.reverse else ''} · {nodes}"
     return nodes
+
+
+def _by_whom(entry: Entry, section: Section, tiles: int) -> str:
+    if entry.within:
+        return f"in turn within a {'tile' if isinstance(entry.within[-1].op, Tiled) else 'turn'}"
+    workers = section.executable.workers if section.executable else 1
+    return f"on {plural(min(workers, tiles), 'worker')}"
 
 
 def _nodes(origins: Sequence[Origin]) -> str:

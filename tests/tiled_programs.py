@@ -1,8 +1,7 @@
 """Programs with a Tiled in a Tiled, and how they are run in poisoned memory."""
 
 from collections.abc import Callable, Sequence
-from functools import cache, partial
-from math import prod
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,12 +9,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-from graphnn.backends.cpu import bound
-from graphnn.backends.cpu import memory as run_memory
-from graphnn.backends.cpu.backend import CpuBackend, shared_engine
 from graphnn.backends.cpu.executable import CpuExecutable, Interpreted
-from graphnn.backends.cpu.threads import Pool
-from graphnn.backends.reference import ReferenceBackend
 from graphnn.ir.builder import ProgramBuilder
 from graphnn.ir.program import Kind, Program
 from graphnn.ir.tensor_spec import TensorSpec
@@ -24,13 +18,11 @@ from graphnn.ops import tanh
 from graphnn.ops.op import Tensor, emit
 from graphnn.passes.fuse import fuse
 from graphnn.plan.memory import make_plan
-from graphnn.plan.plan import ALIGNMENT
 from graphnn.scan import scan
 from graphnn.tiled import INDEX, Tiled
-from random_programs import JUNK
+from guarded_runs import backend, results_of, wanted_of
 
 WORKERS = (1, 2, 3, 5)
-MARGIN = 256  # bytes
 TOLERANCE = {"float32": 2e-5, "float64": 1e-12, "int64": 0.0}
 Draw = Callable[[st.SearchStrategy[Any]], Any]
 many = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
@@ -40,73 +32,12 @@ rewrites = pytest.mark.parametrize("rewrite", [fuse, lambda program: program], i
 # -- running in poisoned memory ----------------------------------------------------------------------------------------
 
 
-@cache
-def backend(workers: int) -> CpuBackend:
-    return CpuBackend(Pool(workers, shared_engine().code))
-
-
 def compiled(program: Program, workers: int) -> CpuExecutable:
     return backend(workers).compile(make_plan(program))
 
 
 def is_native(made: CpuExecutable) -> bool:
     return not any(isinstance(segment, Interpreted) for segment in made.assembled.segments)
-
-
-class Memory:
-    """What runs work in, are given and return, between margins that nobody may touch."""
-
-    def __init__(self, patch: pytest.MonkeyPatch):
-        self._made: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []  # bytes, and those before and behind
-        patch.setattr(run_memory, "allocate", self._allocate)
-        patch.setattr(bound, "new_array", self.array)
-
-    def _allocate(self, nbytes: int, shift: int = 0) -> np.ndarray:
-        raw = np.full(nbytes + 2 * MARGIN + ALIGNMENT, JUNK, "uint8")
-        start = MARGIN + -(raw.ctypes.data + MARGIN) % ALIGNMENT + shift
-        self._made.append((raw[start : start + nbytes], raw[:start], raw[start + nbytes :]))
-        return self._made[-1][0]
-
-    def array(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-        """At an address that is a multiple of the element size only."""
-        return self._allocate(prod(shape) * dtype.itemsize, dtype.itemsize).view(dtype).reshape(shape)
-
-    def copy(self, array: np.ndarray) -> np.ndarray:
-        copied = self.array(array.shape, array.dtype)
-        copied[...] = array
-        return copied
-
-    def poison(self) -> None:
-        """All that was there before is NaN."""
-        for inside, _, _ in self._made:
-            inside[...] = JUNK
-
-    def check(self) -> None:
-        outside = {byte for _, *margins in self._made for margin in margins for byte in np.unique(margin)}
-        assert outside <= {JUNK}, "written outside of the memory"
-
-
-def results_of(program: Program, arrays: Sequence[np.ndarray], workers: int, runs: int = 3) -> list[np.ndarray]:
-    """Outputs, and what the inputs are then, of several runs from the same arrays, all of which must be alike."""
-    with pytest.MonkeyPatch.context() as patch:
-        memory = Memory(patch)
-        made = compiled(program, workers)
-        found: list[list[np.ndarray]] = []
-        for _ in range(runs):
-            memory.poison()
-            arguments = [memory.copy(array) for array in arrays]
-            found.append([array.copy() for array in (*made(arguments), *arguments)])
-            memory.check()
-    for value, before, after in zip(program.inputs, arrays, found[0][len(program.outputs) :], strict=True):
-        assert value.kind is not Kind.INPUT or before.tobytes() == after.tobytes(), f"{value!r} was changed"
-    for again in found[1:]:
-        assert [array.tobytes() for array in again] == [array.tobytes() for array in found[0]], "two runs differ"
-    return found[0]
-
-
-def wanted_of(program: Program, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
-    arguments = [array.copy() for array in arrays]
-    return [*ReferenceBackend().compile(make_plan(program))(arguments), *arguments]
 
 
 def arrays_for(program: Program, seed: int = 0) -> list[np.ndarray]:
@@ -125,7 +56,7 @@ def check(program: Program, workers: Sequence[int] = WORKERS, native: bool = Tru
     assert all(np.isfinite(array).all() for array in wanted), "NaN would hide what is read of poisoned memory"
     for count in workers:
         assert not native or is_native(compiled(program, count))
-        for found, expected in zip(results_of(program, arrays, count), wanted, strict=True):
+        for found, expected in zip(results_of(compiled(program, count), program, arrays), wanted, strict=True):
             assert (found.shape, found.dtype) == (expected.shape, expected.dtype)
             rtol = TOLERANCE[str(expected.dtype)]
             scale = max(1.0, float(np.abs(expected).max(initial=0)))

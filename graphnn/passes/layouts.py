@@ -17,6 +17,7 @@ from graphnn.ops.linalg import MatMul, swapped
 from graphnn.ops.shape import Transpose
 from graphnn.passes.bodies import rewrite_bodies
 from graphnn.passes.dead import remove_dead
+from graphnn.passes.fuse import contraction_of
 from graphnn.passes.rewrite import append, rebuild
 
 FEWEST_COLUMNS = 16  # of a product that is turned: with fewer, vectors would stay half empty
@@ -98,7 +99,7 @@ def write_as_read(program: Program) -> Program:
 
 def _written(program: Program) -> Program:
     readers, results = users(program), set(program.results)
-    gone: dict[Instruction, Value] = {}  # transposes, and what the product then makes of it
+    gone: set[Instruction] = set()  # transposes that products do themselves
     made: dict[Instruction, Instruction] = {}
     for instruction in program.instructions:
         for value in instruction.outputs:
@@ -107,7 +108,8 @@ def _written(program: Program) -> Program:
                 continue
             new = _writing(made.get(instruction, instruction), value, reader[0])
             if new is not None:
-                made[instruction], gone[reader[0]] = new, value
+                made[instruction] = new
+                gone.add(reader[0])
     kept = [made.get(i, i) for i in program.instructions if i not in gone]
     return replace(program, instructions=tuple(kept)) if gone else program
 
@@ -123,7 +125,8 @@ def _writing(instruction: Instruction, value: Value, reader: Instruction) -> Ins
         return None
     given, made = ([v.spec for v in values] for values in (instruction.inputs, instruction.outputs))
     group = as_group(instruction.op, given, made, instruction.origin)
-    if not any(isinstance(i.op, MatMul) for i in group.body.instructions):
+    product = contraction_of(group.body)
+    if product is None or not isinstance(product.op, MatMul):
         return None
     place = instruction.outputs.index(value)
     inner, body = group.body.outputs[place], group.body

@@ -74,8 +74,8 @@ def assemble(schedule: Schedule) -> Program:
 
 def _made_again(schedule: Schedule) -> set[Value]:
     """Masks of positions that nothing outside of the loops needs: each tile makes what it needs of them."""
-    found, results = from_positions(schedule.program.instructions), set(schedule.program.results)
-    readers = users(schedule.program)
+    found = from_positions(schedule.program.instructions)
+    readers, results = users(schedule.program) if found else {}, set(schedule.program.results)
 
     def is_needed(value: Value) -> bool:
         outside = (i for i in readers.get(value, ()) if i not in schedule.locals)

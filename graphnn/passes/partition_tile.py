@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 
 from graphnn.ir.builder import ProgramBuilder
-from graphnn.ir.program import Instruction, Value
+from graphnn.ir.program import Instruction, Operation, Value
 from graphnn.ops.arithmetic import Add
 from graphnn.ops.comparison import Comparison
 from graphnn.ops.creation import Cast, Fill, Iota
@@ -120,11 +120,9 @@ class TileBuilder:
         turned = isinstance(maker.op, Transpose) and maker.op.order == swapped(len(maker.op.order))
         if not (isinstance(maker.op, Fill) or turned or maker.outputs[0] in self._again):
             return None
-        inputs = [self.get(value, None, depth + 1) for value in maker.inputs]
-        with self.builder.at(maker.origin):
-            return self.builder.emit(maker.op, inputs)[0]
+        return self._emit(maker, maker.op, [self.get(value, None, depth + 1) for value in maker.inputs])[0]
 
-    def _emit(self, origin: Instruction, op: Op, inputs: Sequence[Value]) -> tuple[Value, ...]:
+    def _emit(self, origin: Instruction, op: Operation, inputs: Sequence[Value]) -> tuple[Value, ...]:
         with self.builder.at(origin.origin):
             return self.builder.emit(op, inputs)
 

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from graphnn.ir.program import Instruction, Kind, Program, Value
 from graphnn.ops.shape import Transpose
+from graphnn.passes.bodies import with_body
 from graphnn.passes.dead import remove_dead
 from graphnn.passes.order import in_order
 from graphnn.passes.partition import partition
 from graphnn.passes.partition_tiles import divisors
-from graphnn.passes.stream_regions import Region, Table, regions, renamed
+from graphnn.passes.stream_regions import Region, Table, blown_up, regions, renamed
 from graphnn.tiled import Tiled
 
 LEAST = 2  # caches: values up to there are left as they are; of twice that size one is as quick in either way
@@ -35,33 +35,26 @@ def stream(program: Program, workers: int, l2_bytes: int) -> Program:
         workers: that share a loop of the outermost level.
         l2_bytes: cache of one of them.
     """
-    tiles = [i for i in program.instructions if isinstance(i.op, Tiled)]
-    inside = {i: replace(i, op=_with_streamed_body(i.op, l2_bytes)) for i in tiles if isinstance(i.op, Tiled)}
-    if any(new.op is not old.op for old, new in inside.items()):
-        program = replace(program, instructions=tuple(inside.get(i, i) for i in program.instructions))
+    instructions = tuple(_deeper(i, l2_bytes, LEVELS) for i in program.instructions)
+    if instructions != program.instructions:
+        program = replace(program, instructions=instructions)
     return _streamed(program, workers, l2_bytes, LEVELS)
-
-
-def _with_streamed_body(op: Tiled, l2_bytes: int) -> Tiled:
-    body = _streamed(op.body, 1, l2_bytes, LEVELS)
-    return op if body is op.body else replace(op, body=body)
 
 
 def _streamed(program: Program, workers: int, l2_bytes: int, levels: int) -> Program:
     """With a loop for each region, and loops in it as far as `levels` go."""
-    table = Table(program)
-    loops: list[_Loop] = []
+    starts = blown_up(program, LEAST * l2_bytes)
+    if not starts:
+        return program
+    table, loops = Table(program), list[_Loop]()
     left, gone, needed = set[int](), set[Instruction](), set(table.results)
-    for region in reversed(regions(table, LEAST * l2_bytes)):  # backward ones first: then no other reads forward ones
+    for region in reversed(regions(table, starts)):  # backward ones first: then no other reads forward ones
         fragment = _Fragment(table, region, gone, needed)
         made = None if region.component in left else _cut(fragment, workers, l2_bytes, levels)
         if made is None:
             left.add(region.component)
             continue
-        instructions = made.instructions
-        if levels > 1:
-            instructions = tuple(_deeper(i, l2_bytes, levels - 1) for i in instructions)
-        loops.append(_Loop(region, instructions))
+        loops.append(_Loop(region, tuple(_deeper(i, l2_bytes, levels - 1) for i in made.instructions)))
         gone |= region.own
         needed.update(region.given)
     return _assembled(table, loops)
@@ -76,10 +69,10 @@ class _Loop:
 
 
 def _deeper(instruction: Instruction, l2_bytes: int, levels: int) -> Instruction:
-    op: Any = instruction.op
-    if not isinstance(op, Tiled):
+    """With so many levels of loops in the loop that it is."""
+    if not levels or not isinstance(instruction.op, Tiled):
         return instruction
-    return replace(instruction, op=replace(op, body=_streamed(op.body, 1, l2_bytes, levels)))
+    return with_body(instruction, lambda body: _streamed(body, 1, l2_bytes, levels))
 
 
 def _assembled(table: Table, loops: Sequence[_Loop]) -> Program:
@@ -143,7 +136,7 @@ class _Fragment:
         self.region = region
         spec = max((i.outputs[0].spec for i in region.products), key=lambda spec: spec.nbytes)
         self.shape, self.nbytes = tuple(map(int, spec.shape)), spec.nbytes
-        outputs = [value for i in table.in_order(region.own) for value in i.outputs]
+        outputs = [value for i in table.by_place(region.own) for value in i.outputs]
         self._returned = [
             value
             for value in outputs

@@ -64,7 +64,7 @@ class Table:
         yield self.maker[value]
         yield from self.readers.get(value, ())
 
-    def in_order(self, members: Collection[Instruction]) -> list[Instruction]:
+    def by_place(self, members: Collection[Instruction]) -> list[Instruction]:
         """By their places in the program."""
         return sorted(members, key=self.position.__getitem__)
 
@@ -81,7 +81,7 @@ class Table:
 
     def closed(self, members: Collection[Instruction]) -> set[Instruction]:
         """With all that stands on a way from one of them to another."""
-        ordered = self.in_order(members)
+        ordered = self.by_place(members)
         between = self.program.instructions[self.position[ordered[0]] : self.position[ordered[-1]] + 1]
         behind, made = set[Instruction](), set[Value]()
         for instruction in between:
@@ -115,12 +115,16 @@ class Table:
         return maker is not None and isinstance(maker.op, Fill)
 
 
-def regions(table: Table, least: int) -> list[Region]:
-    """All regions around products of more than `least` bytes, in the order of the program.
+def blown_up(program: Program, least: int) -> list[Value]:
+    """Products of more than `least` bytes that are much larger than both operands."""
+    return [i.outputs[0] for i in program.instructions if _is_blown(i) and i.outputs[0].spec.nbytes > least]
+
+
+def regions(table: Table, starts: Collection[Value]) -> list[Region]:
+    """All regions around these products, in the order of the program.
 
     No instruction is in two of them: the largest values are looked at first.
     """
-    starts = [i.outputs[0] for i in table.program.instructions if _is_blown(i) and i.outputs[0].spec.nbytes > least]
     found: list[Region] = []
     seen, taken = set[Value](), set[Instruction]()
     for number, start in enumerate(sorted(starts, key=lambda value: -value.spec.nbytes)):
@@ -179,8 +183,8 @@ def _region(
     if needed is None or any(isinstance(i.op, MatMul) and not _makes_large(i, large) for i in needed):
         return None
     again: Copies = {}
-    copied = [_copy(i, again, "again", phase) for i in table.in_order(needed)]
-    members = [*copied, *(renamed(i, again) for i in table.in_order(own))]
+    copied = [_copy(i, again, "again", phase) for i in table.by_place(needed)]
+    members = [*copied, *(renamed(i, again) for i in table.by_place(own))]
     inside = frozenset([*large.difference(foreign), *again.values()])
     products = tuple(i for i in members if _makes_large(i, inside))
     if not products:
@@ -233,7 +237,7 @@ def _with_givens(
             found.add(maker)
             waiting += [] if turned else maker.inputs
     here: Copies = {}
-    copied = [_copy(i, here, "here", phase) for i in table.in_order(found)]
+    copied = [_copy(i, here, "here", phase) for i in table.by_place(found)]
     return [*copied, *(renamed(i, here) for i in members)]
 
 

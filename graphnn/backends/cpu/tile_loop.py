@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from typing import Protocol, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
-from graphnn.backends.cpu.kernel import Specs
-from graphnn.backends.cpu.strided_parts import InPlace
-from graphnn.backends.cpu.table import PARTIAL, Call, Place, Repeat, Row, Serial, TileIndex, Tiles
+from graphnn.backends.cpu.table import PARTIAL, Place, Repeat, Row, Serial, TileIndex, Tiles
 from graphnn.ir.program import Origin
 from graphnn.ir.tensor_spec import TensorSpec
 from graphnn.ops.arithmetic import Add, Maximum, Minimum
@@ -19,50 +16,14 @@ from graphnn.plan.memory import make_plan
 from graphnn.plan.plan import Plan, Step, aligned
 from graphnn.tiled import Tiled
 
+if TYPE_CHECKING:
+    from graphnn.backends.cpu.assemble import Assembler
+
 COMBINE: dict[str, Op] = {"sum": Add(), "max": Maximum(), "min": Minimum()}
 SHARED_ELEMENTS = 2**12  # of a sum over workers: below, one worker alone is quicker
 WHOLE_LINES = 64  # elements; no two workers write into one cache line
 # (the first part, bytes from a part to the next, whether parts are strided) -> the part of each tile
 Advance: TypeAlias = Callable[[Place, int, bool], Place]
-
-
-class Rows(Protocol):
-    """What a loop asks of the `Assembler`."""
-
-    workers: int
-    partial_bytes: int
-
-    def works(self, plan: Plan) -> InPlace:
-        """The steps of a plan as kernels do them."""
-        ...
-
-    def call(
-        self, op: Op, inputs: Specs, outputs: Specs, places: Sequence[Place], origin: Origin, step: Step | None = None
-    ) -> Call:
-        """A row for one kernel."""
-        ...
-
-    def body(
-        self, works: InPlace, inputs: Sequence[Place], outputs: Sequence[Place], arena: Place, added: set[int]
-    ) -> list[Row]:
-        """The rows of a plan whose inputs and outputs are at these places."""
-        ...
-
-    def may_add(self, works: InPlace, number: int) -> bool:
-        """Whether a result can be added to a sum as it is made."""
-        ...
-
-    def private(self, nbytes: int) -> Place:
-        """New memory of each worker."""
-        ...
-
-    def memory(self) -> AbstractContextManager[None]:
-        """What is taken of a worker's memory in this block is free behind it."""
-        ...
-
-    def move(self, part: Part, places: tuple[Place, Place], out: bool, origin: Origin) -> Call:
-        """The row that copies a part."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -121,7 +82,7 @@ class TileLoop:
         places: of the buffers of the plan.
     """
 
-    def __init__(self, rows: Rows, plan: Plan, step: Step, places: Sequence[Place]):
+    def __init__(self, rows: Assembler, plan: Plan, step: Step, places: Sequence[Place]):
         if not isinstance(step.op, Tiled):
             raise TypeError(step.op)
         self.rows, self.step, self.op = rows, step, step.op

@@ -2,7 +2,6 @@
 
 import threading
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 import pytest
@@ -14,11 +13,7 @@ from graphnn import layers
 from graphnn.autodiff import append_gradients
 from graphnn.backends.cpu import backend as whole_backend
 from graphnn.backends.cpu import executable as engine
-from graphnn.backends.cpu import memory as run_memory
-from graphnn.backends.cpu.backend import CpuBackend, shared_engine
 from graphnn.backends.cpu.executable import Interpreted
-from graphnn.backends.cpu.threads import Pool
-from graphnn.backends.reference import ReferenceBackend
 from graphnn.errors import BackendError, OptionError
 from graphnn.ir.builder import ProgramBuilder
 from graphnn.ir.program import Kind, Program
@@ -30,59 +25,18 @@ from graphnn.ops.op import Op, Tensor, spec_of
 from graphnn.passes.pipeline import run_passes
 from graphnn.plan.memory import make_plan
 from graphnn.scan import scan
+from guarded_runs import backend, results_of, wanted_of
 from module_cases import SMALL, flat_outputs, module_programs, numbers_for, seeds_of
 from ops.op_cases import CASES
-from random_programs import JUNK, arrays_for, programs
+from random_programs import arrays_for, programs
 
-MARGIN = 4096  # bytes around the memory of a run
 PYTHON_ONLY = {"opaque", "opaque_gradient"}  # a user's functions
 
 
-@cache
-def backend(workers: int) -> CpuBackend:
-    return CpuBackend(Pool(workers, shared_engine().code))
-
-
-def guarded(monkeypatch) -> list[np.ndarray]:
-    """Memory of runs between margins that nobody may touch."""
-    blocks: list[np.ndarray] = []
-
-    def allocate(nbytes: int) -> np.ndarray:
-        raw = np.full(nbytes + 2 * MARGIN + 64, JUNK, "uint8")
-        blocks.append(raw)
-        start = MARGIN + (-raw.ctypes.data - MARGIN) % 64
-        return raw[start : start + nbytes]
-
-    monkeypatch.setattr(run_memory, "allocate", allocate)
-    return blocks
-
-
-def run(program: Program, arrays, workers: int, blocks: list[np.ndarray], runs: int = 2):
-    """Results of the last of several runs from the same arrays; before each one all memory is filled with junk."""
+def run(program: Program, arrays, workers: int, runs: int = 2):
+    """Results of several runs in guarded memory, with all that is behind the passes."""
     made = backend(workers).compile(make_plan(backend(workers).rewrite(program)))
-    blocks.clear()
-    first: list[bytes] = []
-    for number in range(runs):
-        for block in blocks:
-            block[MARGIN + 64 : -MARGIN - 64] = JUNK
-        given_arrays = [array.copy() for array in arrays]
-        outputs = made(given_arrays)
-        for block in blocks:
-            outside = np.concatenate([block[:MARGIN], block[-MARGIN:]])
-            assert (outside == JUNK).all(), "written outside of the memory"
-        for value, before, after in zip(program.inputs, arrays, given_arrays, strict=True):
-            assert value.kind is not Kind.INPUT or before.tobytes() == after.tobytes(), f"{value!r} was changed"
-        results = [*outputs, *given_arrays]
-        found = [array.tobytes() for array in results]
-        assert number == 0 or found == first, "two runs differ"
-        first = found
-    return results
-
-
-def expected_of(program: Program, arrays):
-    given_arrays = [array.copy() for array in arrays]
-    outputs = ReferenceBackend().compile(make_plan(program))(given_arrays)
-    return [*outputs, *given_arrays]
+    return results_of(made, program, arrays, runs)
 
 
 def assert_close(got, wanted, rtol: float, label: str = "") -> None:
@@ -104,17 +58,16 @@ def one_op(case, dtype: str) -> tuple[Program, list[np.ndarray]]:
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_every_op_has_a_kernel_that_agrees_with_its_reference(case, dtype, monkeypatch):
+def test_every_op_has_a_kernel_that_agrees_with_its_reference(case, dtype):
     if dtype not in case.dtypes:
         pytest.skip("the op has no case of this dtype")
     program, arrays = one_op(case, dtype)
     made = backend(2).compile(make_plan(backend(2).rewrite(program)))
     interpreted = [s.step.op.name for s in made.assembled.segments if isinstance(s, Interpreted)]
     assert set(interpreted) <= PYTHON_ONLY, f"no kernel for {interpreted}"
-    blocks = guarded(monkeypatch)
-    wanted = expected_of(program, arrays)
+    wanted = wanted_of(program, arrays)
     rtol = case.tolerance * float(np.finfo(dtype).eps)
-    assert_close(run(program, arrays, 2, blocks), wanted, rtol)
+    assert_close(run(program, arrays, 2), wanted, rtol)
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if not hasattr(case.op, "body")], ids=str)
@@ -137,15 +90,11 @@ def case_results(case, arrays) -> list[np.ndarray]:
 
 @pytest.mark.parametrize("workers", [1, 2, 3, 5])
 @given(data=st.data())
-@settings(
-    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
-)
-def test_random_programs_agree_with_the_reference(workers, data, monkeypatch):
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_random_programs_agree_with_the_reference(workers, data):
     program = data.draw(programs(max_instructions=12, sizes=(0, 1, 3, 8, 20), dtype="float64", smooth=True))
-    with monkeypatch.context() as patch:
-        blocks = guarded(patch)
-        arrays = arrays_for(program)
-        assert_close(run(program, arrays, workers, blocks), expected_of(program, arrays), 1e-10)
+    arrays = arrays_for(program)
+    assert_close(run(program, arrays, workers), wanted_of(program, arrays), 1e-10)
 
 
 MODULE_PROGRAMS = list(module_programs(SMALL))
@@ -176,10 +125,9 @@ def test_modules_of_float16_are_native_and_agree_with_the_reference(case, monkey
 
 @pytest.mark.parametrize("workers", [1, 2, 3, 5])
 @pytest.mark.parametrize(("name", "program"), MODULE_PROGRAMS, ids=[name for name, _ in MODULE_PROGRAMS])
-def test_modules_agree_with_the_reference(name, program, workers, monkeypatch):
-    blocks = guarded(monkeypatch)
+def test_modules_agree_with_the_reference(name, program, workers):
     arrays = numbers_for(program)
-    assert_close(run(program, arrays, workers, blocks), expected_of(program, arrays), 2e-5, name)
+    assert_close(run(program, arrays, workers), wanted_of(program, arrays), 2e-5, name)
 
 
 def small_program(function, *specs: TensorSpec, kinds=()) -> Program:
@@ -278,7 +226,7 @@ def loops(depth: int, x: Tensor) -> Tensor:
 
 @pytest.mark.parametrize(("depth", "interpreted"), [(1, 0), (2, 0), (3, 1)])
 @pytest.mark.parametrize("workers", [1, 3])
-def test_loops_in_loops(workers, depth, interpreted, monkeypatch):
+def test_loops_in_loops(workers, depth, interpreted):
     """Two are native; a third one around them runs by the reference."""
     builder = ProgramBuilder()
     x = Tensor(builder, builder.input("x", TensorSpec((6, 5, 4, 3), "float64")))
@@ -289,7 +237,7 @@ def test_loops_in_loops(workers, depth, interpreted, monkeypatch):
     made = backend(workers).compile(make_plan(backend(workers).rewrite(program)))
     found = [s for s in made.assembled.segments if isinstance(s, Interpreted)]
     assert bool(found) == bool(interpreted)
-    assert_close(run(program, arrays, workers, guarded(monkeypatch)), expected_of(program, arrays), 1e-12)
+    assert_close(run(program, arrays, workers), wanted_of(program, arrays), 1e-12)
 
 
 @pytest.mark.parametrize("workers", [1, 2, 3])

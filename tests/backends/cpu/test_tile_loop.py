@@ -14,6 +14,7 @@ from graphnn.ops.op import Tensor
 from graphnn.passes.fuse import fuse
 from graphnn.plan.memory import make_plan
 from graphnn.tiled import COMBINING
+from guarded_runs import results_of
 from nested_programs import nested_programs
 from tiled_programs import (
     CHAINS,
@@ -29,7 +30,6 @@ from tiled_programs import (
     loops_of,
     many,
     program_of,
-    results_of,
     rewrites,
     tiled,
 )
@@ -113,7 +113,7 @@ def counted(x: Tensor) -> Tensors:
 @pytest.mark.parametrize("workers", WORKERS)
 def test_each_level_counts_its_own_turns(workers: int):
     program = program_of(counted, "int64 3 8")
-    (found,) = results_of(program, [np.zeros((3, 8), "int64")], workers)[:1]
+    (found,) = results_of(compiled(program, workers), program, [np.zeros((3, 8), "int64")])[:1]
     outer, inner, innermost = np.arange(8) // 4, np.arange(3)[:, None], np.arange(8) % 4
     np.testing.assert_array_equal(found, 100 * outer + 10 * inner + innermost)
 
